@@ -1,0 +1,46 @@
+# syntax=docker/dockerfile:1
+# The server with its default model and the adapters of pretrained/, in a slim image that runs as nobody in particular.
+#   docker build -t quickchange . && docker run --rm -p 127.0.0.1:8080:8080 quickchange
+
+FROM rust:1.95-slim-bookworm AS chef
+RUN apt-get update && apt-get install -y --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
+RUN cargo install --locked cargo-chef
+WORKDIR /src
+
+FROM chef AS planner
+COPY . .
+RUN cargo chef prepare --recipe-path recipe.json
+
+# Dependencies are built in a layer of their own, which only a change of Cargo.lock makes anew.
+FROM chef AS builder
+COPY --from=planner /src/recipe.json recipe.json
+RUN cargo chef cook --release --locked --package server --package trainer --recipe-path recipe.json
+COPY . .
+RUN cargo build --release --locked --package server --package trainer
+
+FROM python:3.13-slim-bookworm AS model
+COPY scripts/fetch-model /src/scripts/fetch-model
+RUN QUICKCHANGE_CACHE=/cache /src/scripts/fetch-model
+
+FROM debian:bookworm-slim AS runtime
+RUN useradd --system --uid 10001 --create-home --home-dir /var/lib/quickchange quickchange
+COPY --from=builder /src/target/release/server /usr/local/bin/quickchange-server
+COPY --from=builder /src/target/release/trainer /usr/local/bin/quickchange-trainer
+COPY --from=model /cache/models/SmolLM2-135M-Instruct.Q4_1.gguf /usr/share/quickchange/models/
+COPY pretrained /usr/share/quickchange/pretrained
+COPY LICENSE-MIT LICENSE-APACHE /usr/share/doc/quickchange/
+
+USER 10001
+WORKDIR /var/lib/quickchange
+ENV QUICKCHANGE_HOST=0.0.0.0 \
+    QUICKCHANGE_PORT=8080 \
+    QUICKCHANGE_MODEL=/usr/share/quickchange/models/SmolLM2-135M-Instruct.Q4_1.gguf \
+    QUICKCHANGE_PRETRAINED=/usr/share/quickchange/pretrained \
+    QUICKCHANGE_STORE=/var/lib/quickchange/store
+VOLUME /var/lib/quickchange
+EXPOSE 8080
+
+# bash speaks enough HTTP for this, so the image carries no client.
+HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 \
+    CMD ["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/${QUICKCHANGE_PORT} && printf 'GET /ready HTTP/1.1\\r\\nHost: localhost\\r\\nConnection: close\\r\\n\\r\\n' >&3 && read -r status <&3 && [[ $status == *' 200 '* ]]"]
+CMD ["quickchange-server"]

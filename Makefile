@@ -1,0 +1,60 @@
+# Everything a person or CI runs here. `make` alone lists it.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+CARGO ?= cargo
+
+# QUICKCHANGE_CACHE moves the model and the Python clients out of the working tree.
+cache := $(if $(QUICKCHANGE_CACHE),$(QUICKCHANGE_CACHE),$(CURDIR)/.cache)
+model_file := $(cache)/models/SmolLM2-135M-Instruct.Q4_1.gguf
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: serve
+serve: $(if $(QUICKCHANGE_MODEL),,model) ## build the server and run it on 127.0.0.1:8080 with every adapter in pretrained/ (QUICKCHANGE_* variables pass through)
+	@$(CARGO) build --release --locked --package server
+	@export QUICKCHANGE_MODEL="$${QUICKCHANGE_MODEL:-$(model_file)}" \
+		QUICKCHANGE_HOST="$${QUICKCHANGE_HOST:-127.0.0.1}" \
+		QUICKCHANGE_PORT="$${QUICKCHANGE_PORT:-8080}" \
+		QUICKCHANGE_PRETRAINED="$${QUICKCHANGE_PRETRAINED:-pretrained}"; \
+	exec $(CARGO) run --release --locked --package server
+
+.PHONY: model
+model: ## fetch the default base model, 98 MB, once
+	@scripts/fetch-model >/dev/null
+
+.PHONY: test
+test: ## run every test; those that need the real model are skipped by name when it cannot be fetched
+	@scripts/fetch-model >/dev/null || echo "make test: no base model, the tests that need it will say that they were skipped" >&2
+	$(CARGO) test --workspace --locked
+
+.PHONY: check
+check: ## formatting, lints and documentation, warnings as errors
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
+
+.PHONY: openapi
+openapi: ## write openapi/openapi.json anew from the handlers
+	UPDATE_OPENAPI=1 $(CARGO) test --locked --package tests --test it -- openapi::
+
+.PHONY: clients
+clients: model ## drive a running release server with the Python clients of others: openai, PEFT
+	@tests/clients/run
+
+.PHONY: deny
+deny: ## check licences, sources and duplicates of the dependencies (needs cargo-deny)
+	@$(CARGO) deny --version >/dev/null 2>&1 || { echo "make deny: cargo-deny is not installed; cargo install --locked cargo-deny" >&2; exit 1; }
+	$(CARGO) deny check bans licenses sources
+
+# The adapters in pretrained/ come from these commands. DATA is the folder of the paper's data sets.
+train := $(CARGO) run --release --locked --package trainer -- train
+
+.PHONY: train-pretrained
+train-pretrained: model ## train the adapters of pretrained/ anew: make train-pretrained DATA=folder
+	@test -n "$(DATA)" || { echo "make train-pretrained: say where the data sets are: make train-pretrained DATA=folder" >&2; exit 1; }
+	$(train) --model "$(model_file)" --task sentiment --method ft --train-size 2000 --data "$(DATA)" --seed 1 --out pretrained/sentiment-ft
+	$(train) --model "$(model_file)" --task sentiment --method fticl --shots 2 --train-size 2000 --data "$(DATA)" --seed 1 --out pretrained/sentiment-fticl
