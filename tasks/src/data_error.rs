@@ -1,0 +1,179 @@
+//! What can be wrong with a data folder, each error naming the file and the record.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::prompts::PromptError;
+use crate::task::Task;
+
+/// The part a file plays in a data set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FileRole {
+    /// The examples an evaluation scores: `<dataset>_test_<N>.json`.
+    Test,
+    /// The demonstrations: `few_shot/<dataset>_few_shot.json`.
+    Demonstrations,
+    /// The examples an adapter is trained on: `<dataset>_train_<N>.json`.
+    Train,
+}
+
+/// Why examples or prompts could not be had. Records are counted from 0, as `idx` does in the paper's files.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// The data folder is not a folder.
+    #[error("the data folder {} is not a directory", path.display())]
+    NotADirectory {
+        /// As it was given.
+        path: PathBuf,
+    },
+    /// The data folder has nothing in the layout this crate reads.
+    #[error(
+        "the data folder {} holds none of the known data sets; it must hold files such as \
+         sentiment/amazon_test_500.json and sentiment/few_shot/amazon_few_shot.json, or a prompt_map.json",
+        path.display()
+    )]
+    NothingFound {
+        /// As it was given.
+        path: PathBuf,
+    },
+    /// A file or folder could not be read; the message names it.
+    #[error(transparent)]
+    Read(#[from] std::io::Error),
+    /// The name is none of the task's data sets.
+    #[error("task {task} has no data set {dataset:?}; it has {}", known_datasets(*task))]
+    UnknownDataset {
+        /// The task asked for.
+        task: Task,
+        /// The name asked for.
+        dataset: String,
+    },
+    /// The data set, wherever it comes from, lacks a file of this role.
+    #[error("data set {task}/{dataset} has no {role} file in {origin}; expected {expected}")]
+    NoFile {
+        /// The task asked for.
+        task: Task,
+        /// The data set asked for.
+        dataset: String,
+        /// Which file is missing.
+        role: FileRole,
+        /// The data folder, or the words for the built-in data.
+        origin: String,
+        /// The file name that would have been taken.
+        expected: String,
+    },
+    /// Not a JSON list of objects.
+    #[error("{}: {}not valid: {message}; expected a JSON list of objects", path.display(), at(*record))]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// The record being read, or `None` before the first and after the last.
+        record: Option<usize>,
+        /// What the JSON parser says, with line and column.
+        message: String,
+    },
+    /// A record lacks a field.
+    #[error("{}: record {record} has no field {field:?}; {task} records have {}", path.display(), record_fields(*task))]
+    MissingField {
+        /// The file.
+        path: PathBuf,
+        /// The record.
+        record: usize,
+        /// The field it lacks.
+        field: &'static str,
+        /// The task whose records these are.
+        task: Task,
+    },
+    /// A field is not a string.
+    #[error("{}: record {record} has {found} in field {field:?}; expected a string", path.display())]
+    NotAString {
+        /// The file.
+        path: PathBuf,
+        /// The record.
+        record: usize,
+        /// The field.
+        field: &'static str,
+        /// The JSON type found.
+        found: &'static str,
+    },
+    /// The output of a classification record is not one of the task's labels.
+    #[error("{}: record {record} has the label {label:?}; {task} has {}", path.display(), task.labels().join(", "))]
+    UnknownLabel {
+        /// The file.
+        path: PathBuf,
+        /// The record.
+        record: usize,
+        /// The label found.
+        label: String,
+        /// The task whose labels are meant.
+        task: Task,
+    },
+    /// A file has no record that counts.
+    #[error("{}: no examples ({dropped} dropped for the gold label \"-\")", path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+        /// How many records had the gold label `-`.
+        dropped: usize,
+    },
+    /// More demonstrations are asked for than the file holds.
+    #[error("{}: {wanted} demonstrations wanted, the file has {present}", path.display())]
+    TooFewDemonstrations {
+        /// The file.
+        path: PathBuf,
+        /// How many it has.
+        present: usize,
+        /// How many were asked for.
+        wanted: usize,
+    },
+    /// The prompts of the data folder cannot be used.
+    #[error("{}: {source}", path.display())]
+    Prompts {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: PromptError,
+    },
+}
+
+impl DataError {
+    /// A stable name for the error in snake case.
+    pub fn code(&self) -> &'static str {
+        match self {
+            DataError::NotADirectory { .. } => "data_not_a_directory",
+            DataError::NothingFound { .. } => "data_nothing_found",
+            DataError::Read(_) => "data_unreadable",
+            DataError::UnknownDataset { .. } => "unknown_dataset",
+            DataError::NoFile { .. } => "dataset_file_missing",
+            DataError::Malformed { .. } => "dataset_malformed",
+            DataError::MissingField { .. } => "dataset_missing_field",
+            DataError::NotAString { .. } => "dataset_not_a_string",
+            DataError::UnknownLabel { .. } => "dataset_unknown_label",
+            DataError::Empty { .. } => "dataset_empty",
+            DataError::TooFewDemonstrations { .. } => "too_few_demonstrations",
+            DataError::Prompts { .. } => "prompt_map_invalid",
+        }
+    }
+}
+
+impl fmt::Display for FileRole {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            FileRole::Test => "test",
+            FileRole::Demonstrations => "few_shot",
+            FileRole::Train => "train",
+        })
+    }
+}
+
+fn at(record: Option<usize>) -> String {
+    record.map_or_else(String::new, |record| format!("record {record} "))
+}
+
+fn known_datasets(task: Task) -> String {
+    let names: Vec<&str> = task.datasets().iter().map(|role| role.id).collect();
+    names.join(", ")
+}
+
+fn record_fields(task: Task) -> String {
+    format!("{}, output", task.fields().join(", "))
+}
