@@ -227,5 +227,4 @@ fn read_prompts(source: &Source) -> Result<Prompts, DataError> {
 }
 
 #[cfg(test)]
-#[path = "catalog_tests.rs"]
 mod tests;

@@ -29,3 +29,42 @@ pub fn bare_label(text: &str) -> Option<(Task, &'static str)> {
         Some((task, *label))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{bare_label, cut_generation};
+    use crate::task::Task;
+
+    #[test]
+    fn a_generation_ends_at_its_first_blank_line() {
+        let cases = [
+            ("One point.\n\n### Input:\nmore", "One point."),
+            (
+                "\nOne point.\nStill the point.\n\nNot.",
+                "One point.\nStill the point.",
+            ),
+            ("  padded \t\n \t \nNot.", "padded"),
+            ("windows\r\n\r\nNot.", "windows"),
+            ("\n\nstarts with a blank line", ""),
+            ("no blank line at all\n", "no blank line at all"),
+            ("naïve – dash\n\n…", "naïve – dash"),
+            ("", ""),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(cut_generation(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_label_by_itself_is_a_bare_label() {
+        assert_eq!(bare_label("positive"), Some((Task::Sentiment, "positive")));
+        assert_eq!(
+            bare_label(" \"Entailment\".\n"),
+            Some((Task::Inference, "entailment"))
+        );
+        assert_eq!(bare_label("No!"), Some((Task::Detection, "no")));
+        assert_eq!(bare_label("no one came"), None);
+        assert_eq!(bare_label("..."), None);
+        assert_eq!(bare_label(""), None);
+    }
+}

@@ -15,6 +15,8 @@ pub mod metrics;
 mod plan;
 mod prompts;
 mod records;
+#[cfg(test)]
+mod sample_data;
 mod score;
 mod source;
 mod task;

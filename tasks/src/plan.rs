@@ -329,5 +329,4 @@ fn all_datasets() -> String {
 }
 
 #[cfg(test)]
-#[path = "plan_tests.rs"]
 mod tests;

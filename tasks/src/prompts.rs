@@ -302,5 +302,4 @@ fn leading_field(text: &str) -> Option<(&str, &str)> {
 }
 
 #[cfg(test)]
-#[path = "prompts_tests.rs"]
 mod tests;

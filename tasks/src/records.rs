@@ -157,5 +157,4 @@ impl<'de> Visitor<'de> for ObjectList<'_> {
 }
 
 #[cfg(test)]
-#[path = "records_tests.rs"]
 mod tests;

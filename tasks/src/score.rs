@@ -180,5 +180,4 @@ fn score_texts(golds: &[Example], texts: &[String]) -> Scores {
 }
 
 #[cfg(test)]
-#[path = "score_tests.rs"]
 mod tests;

@@ -243,3 +243,61 @@ impl fmt::Display for Metric {
         formatter.pad(self.id())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::{Kind, Task};
+    use crate::dataset::Domain;
+
+    #[test]
+    fn the_facts_of_the_experiment() {
+        let facts = Task::ALL.map(|task| {
+            let datasets = task
+                .datasets()
+                .iter()
+                .map(|role| format!("{} {}", role.id, role.domain));
+            format!(
+                "{task} {} {} {:?} on {} [{}] shots {:?} trained {:?}",
+                task.kind(),
+                task.metric(),
+                task.labels(),
+                task.trained_on(),
+                datasets.collect::<Vec<_>>().join(", "),
+                task.shots_evaluated(),
+                task.shots_trained(),
+            )
+        });
+        insta::assert_snapshot!(facts.join("\n"), @r#"
+        summary generation rouge_l [] on xsum [xsum in, xlsum in, pdfs out, cnn out] shots [0, 1, 2, 4] trained [1, 2]
+        question generation rouge_l [] on socialqa [socialqa in, tweetqa out, sciqa out] shots [0, 1, 2, 4] trained [1, 2]
+        sentiment classification accuracy ["positive", "negative"] on amazon [amazon in, amazonfood in, yelp out, sst2 out] shots [0, 2, 4, 6] trained [2, 4]
+        detection classification accuracy ["yes", "no"] on paws [paws in, qqp out, stsb out] shots [0, 2, 4, 6] trained [2, 4]
+        inference classification accuracy ["entailment", "neutral", "contradiction"] on multinli [multinli in, multinli2 in, rte out, gptnli out] shots [0, 3, 5, 7] trained [3, 5]
+        "#);
+    }
+
+    #[test]
+    fn names_are_unique_and_the_training_set_is_in_domain() {
+        let roles = || Task::ALL.into_iter().flat_map(Task::datasets);
+        assert_eq!(
+            roles().map(|role| role.id).collect::<HashSet<_>>().len(),
+            18
+        );
+        for task in Task::ALL {
+            assert_eq!(task.datasets()[0].domain, Domain::In);
+            assert_eq!(task.labels().is_empty(), task.kind() == Kind::Generation);
+        }
+    }
+
+    #[test]
+    fn a_task_is_its_id_in_text_and_json() {
+        for task in Task::ALL {
+            assert_eq!(task.id().parse(), Ok(task));
+            assert_eq!(serde_json::to_value(task).expect("a string"), task.id());
+        }
+        let error = "Sentiment".parse::<Task>().expect_err("ids are lower case");
+        insta::assert_snapshot!(error, @r#"no task is called "Sentiment"; the tasks are summary, question, sentiment, detection, inference"#);
+    }
+}

@@ -75,7 +75,7 @@ impl Counts {
             };
             log_sum += (100.0 * matched / total as f64).ln();
         }
-        self.brevity_penalty() * (log_sum / MAX_ORDER as f64).exp()
+        (self.brevity_penalty() * (log_sum / MAX_ORDER as f64).exp()).min(100.0)
     }
 
     fn brevity_penalty(&self) -> f64 {
@@ -171,5 +171,4 @@ fn space_pairs(line: &str, rule: impl Fn(char, char) -> Option<Spacing>) -> Stri
 }
 
 #[cfg(test)]
-#[path = "bleu_tests.rs"]
 mod tests;

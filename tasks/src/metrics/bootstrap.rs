@@ -81,3 +81,93 @@ fn percentile(sorted: &[f64], share: f64) -> f64 {
     let above = rank.ceil() as usize;
     sorted[below] + (sorted[above] - sorted[below]) * (rank - below as f64)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Interval, bootstrap_mean, bootstrap_paired};
+
+    /// 250 scores, 200 of them 1: the mean is 0.8 with a standard error of sqrt(0.8 * 0.2 / 250) = 0.0253.
+    fn mostly_right() -> Vec<f64> {
+        (0..250)
+            .map(|index| f64::from(u8::from(index % 5 != 0)))
+            .collect()
+    }
+
+    #[test]
+    fn agrees_with_the_normal_approximation() {
+        let interval = bootstrap_mean(&mostly_right(), 7);
+        assert!(
+            (interval.low - (0.8 - 1.96 * 0.0253)).abs() < 0.008,
+            "{interval:?}"
+        );
+        assert!(
+            (interval.high - (0.8 + 1.96 * 0.0253)).abs() < 0.008,
+            "{interval:?}"
+        );
+    }
+
+    #[test]
+    fn is_the_same_for_one_seed_on_every_machine() {
+        let values = [0.11, 0.52, 0.23, 0.94, 0.35, 0.76, 0.47];
+        insta::assert_debug_snapshot!(bootstrap_mean(&values, 3), @r#"
+        Interval {
+            low: 0.2885714285714286,
+            high: 0.6942857142857142,
+        }
+        "#);
+        assert_eq!(bootstrap_mean(&values, 3), bootstrap_mean(&values, 3));
+        assert_ne!(bootstrap_mean(&values, 3), bootstrap_mean(&values, 4));
+    }
+
+    #[test]
+    fn pairs_cancel_what_two_models_share() {
+        let better = mostly_right();
+        // Wrong in 10 more places, right in none that the other is not.
+        let worse: Vec<f64> = better
+            .iter()
+            .enumerate()
+            .map(|(index, score)| if index % 25 == 1 { 0.0 } else { *score })
+            .collect();
+        let paired = bootstrap_paired(&better, &worse, 5);
+        assert!(paired.contains(0.04));
+        assert!(paired.low > 0.0 && paired.high < 0.08, "{paired:?}");
+        let alone = bootstrap_mean(&better, 5);
+        assert!(alone.high - alone.low > paired.high - paired.low);
+    }
+
+    #[test]
+    fn degenerate_samples_have_an_interval_without_width() {
+        assert_eq!(
+            bootstrap_mean(&[0.25; 9], 1),
+            Interval {
+                low: 0.25,
+                high: 0.25
+            }
+        );
+        assert_eq!(
+            bootstrap_mean(&[], 1),
+            Interval {
+                low: 0.0,
+                high: 0.0
+            }
+        );
+    }
+
+    #[test]
+    fn is_a_pair_in_json() {
+        let interval = Interval {
+            low: 0.25,
+            high: 0.75,
+        };
+        let json = serde_json::to_string(&interval).expect("two numbers");
+        assert_eq!(json, "[0.25,0.75]");
+        let back: Interval = serde_json::from_str(&json).expect("as written");
+        assert_eq!(back, interval);
+    }
+
+    #[test]
+    #[should_panic(expected = "paired scores are of the same examples")]
+    fn refuses_unpaired_scores() {
+        bootstrap_paired(&[0.5, 0.75], &[0.5], 2);
+    }
+}

@@ -29,7 +29,7 @@ mod tests {
         // Golds 0 0 1 1 1, predictions 0 1 1 2 1: F1 is 2/3 for label 0, 2/3 for label 1, 0 for label 2.
         let matrix = ConfusionMatrix::new(&[0, 1, 1, 2, 1], &[0, 0, 1, 1, 1], 3);
         assert!((macro_f1(&matrix) - 4.0 / 9.0).abs() < 1e-12);
-        // Without the stray prediction of label 2, that label drops out: (2/3 + 4/5) / 2... with label 1 right three times.
+        // Label 2 neither had nor predicted drops out: F1 is 2/3 for label 0 and 6/7 for label 1.
         let matrix = ConfusionMatrix::new(&[0, 1, 1, 1, 1], &[0, 0, 1, 1, 1], 3);
         assert!((macro_f1(&matrix) - (2.0 / 3.0 + 6.0 / 7.0) / 2.0).abs() < 1e-12);
     }

@@ -92,5 +92,4 @@ fn longest_common_subsequence(first: &[&str], second: &[&str]) -> usize {
 }
 
 #[cfg(test)]
-#[path = "rouge_tests.rs"]
 mod tests;
