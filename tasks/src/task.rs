@@ -91,7 +91,7 @@ const SENTIMENT: Profile = Profile {
     fields: &["input"],
     shots_evaluated: &[0, 2, 4, 6],
     shots_trained: &[2, 4],
-    // The longest label, "contradiction", is four tokens in the vocabularies served; this leaves room.
+    // Labels are scored, not generated; when one is generated after all, it is a single word of a few tokens.
     max_new_tokens: 8,
     datasets: dataset::SENTIMENT,
 };

@@ -113,63 +113,25 @@ fn the_request_narrows_and_overrides() {
     request.datasets = Some(["cnn", "yelp", "xsum"].map(str::to_owned).to_vec());
     request.shots = Some(vec![2, 0, 2]);
     request.prompts = Some(vec![1, 0]);
-    insta::assert_debug_snapshot!(
-        planned(&request, Some(Task::Sentiment))
-            .iter()
-            .map(|cell| (cell.dataset.as_str(), cell.domain, cell.shots, cell.prompt))
-            .collect::<Vec<_>>(),
-        @r#"
-    [
-        (
-            "xsum",
-            Cross,
-            2,
-            1,
-        ),
-        (
-            "xsum",
-            Cross,
-            2,
-            0,
-        ),
-        (
-            "xsum",
-            Cross,
-            0,
-            1,
-        ),
-        (
-            "xsum",
-            Cross,
-            0,
-            0,
-        ),
-        (
-            "cnn",
-            Cross,
-            2,
-            1,
-        ),
-        (
-            "cnn",
-            Cross,
-            2,
-            0,
-        ),
-        (
-            "cnn",
-            Cross,
-            0,
-            1,
-        ),
-        (
-            "cnn",
-            Cross,
-            0,
-            0,
-        ),
-    ]
-    "#
+    let cells = planned(&request, Some(Task::Sentiment));
+    let cells = cells.iter().map(|cell| {
+        format!(
+            "{} {} shots {} prompt {}",
+            cell.dataset, cell.domain, cell.shots, cell.prompt
+        )
+    });
+    assert_eq!(
+        cells.collect::<Vec<_>>(),
+        [
+            "xsum cross shots 2 prompt 1",
+            "xsum cross shots 2 prompt 0",
+            "xsum cross shots 0 prompt 1",
+            "xsum cross shots 0 prompt 0",
+            "cnn cross shots 2 prompt 1",
+            "cnn cross shots 2 prompt 0",
+            "cnn cross shots 0 prompt 1",
+            "cnn cross shots 0 prompt 0",
+        ]
     );
 }
 
