@@ -32,7 +32,10 @@ COPY LICENSE-MIT LICENSE-APACHE /usr/share/doc/quickchange/
 
 USER 10001
 WORKDIR /var/lib/quickchange
+# Inside the container every address is its own; who may reach the published port is decided by whoever publishes it.
+# Set QUICKCHANGE_API_KEY and QUICKCHANGE_ADMIN_KEY where that is not the loopback address of one machine.
 ENV QUICKCHANGE_HOST=0.0.0.0 \
+    QUICKCHANGE_ALLOW_PUBLIC=true \
     QUICKCHANGE_PORT=8080 \
     QUICKCHANGE_MODEL=/usr/share/quickchange/models/SmolLM2-135M-Instruct.Q4_1.gguf \
     QUICKCHANGE_PRETRAINED=/usr/share/quickchange/pretrained \
