@@ -1,0 +1,413 @@
+//! The handle to the engine and the thread behind it.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc as thread_channel};
+use std::thread::JoinHandle;
+
+use adapters::{Adapter, BaseModel};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::adapter::PreparedAdapter;
+use crate::chat::ChatTemplate;
+use crate::config::ModelConfig;
+use crate::error::{EngineError, SubmitError};
+use crate::kernels::{BLOCK_TOKENS, KernelChoice};
+use crate::model::Model;
+use crate::request::{
+    GenerateEvent, GenerateRequest, LogitsRequest, Priority, ScoreRequest, ScoreResult,
+};
+use crate::scheduler::Scheduler;
+use crate::sequence::{Generation, GenerationLimits, Scoring, Sequence, Task};
+use crate::step::Executor;
+use crate::tokenizer::Tokenizer;
+
+/// What an effect probe feeds to base and adapter: plain text, a question, code, and the form of the tasks' prompts.
+const PROBES: [&str; 4] = [
+    "The weather in the mountains can change",
+    "Question: What do bees make?\nAnswer:",
+    "fn add(a: u32, b: u32) -> u32 {\n    a",
+    "### Input:\nThe kettle broke after two days.\n### Sentiment:",
+];
+
+/// How much the engine takes on.
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    /// Most requests that wait; one more is refused.
+    pub max_queue: usize,
+    /// Most requests that are worked on at a time.
+    pub max_running: usize,
+    /// Tokens whose keys and values fit the cache.
+    pub kv_tokens: usize,
+    /// Most rows of a step; longer prompts are computed in chunks.
+    pub step_tokens: usize,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self {
+            max_queue: 1024,
+            max_running: 64,
+            kv_tokens: 8192,
+            step_tokens: 256,
+        }
+    }
+}
+
+impl EngineConfig {
+    /// Blocks of the cache: one more than the tokens need, for the copied last block of a scored continuation.
+    pub(crate) fn kv_blocks(&self) -> usize {
+        self.kv_tokens.div_ceil(BLOCK_TOKENS).max(1) + 1
+    }
+}
+
+/// What the engine is doing, as of its last step.
+#[derive(Debug, Clone, Default)]
+pub struct Statistics {
+    /// Requests being worked on.
+    pub running: usize,
+    /// Requests waiting.
+    pub waiting: usize,
+    /// Cache blocks in use by running requests.
+    pub kv_blocks_used: usize,
+    /// Cache blocks in all.
+    pub kv_blocks_total: usize,
+    /// Tokens in a block.
+    pub block_size: usize,
+    /// Prompt tokens taken from the prefix cache so far.
+    pub prefix_hit_tokens: u64,
+    /// Prompt tokens looked up in the prefix cache so far.
+    pub prefix_query_tokens: u64,
+    /// Steps so far.
+    pub steps: u64,
+    /// Rows of all steps so far.
+    pub step_rows: u64,
+    /// Running requests by adapter version; the base model is not listed.
+    pub running_by_version: Vec<(String, usize)>,
+    /// Waiting requests by adapter version; the base model is not listed.
+    pub waiting_by_version: Vec<(String, usize)>,
+}
+
+/// A handle to the engine; clones share it. The thread stops when the last handle is dropped.
+#[derive(Clone)]
+pub struct Engine {
+    shared: Arc<Shared>,
+    // Dropped before the joiner, so that the thread sees its channel close.
+    submissions: thread_channel::Sender<Sequence>,
+    _thread: Arc<JoinOnDrop>,
+}
+
+struct Shared {
+    config: EngineConfig,
+    model: ModelConfig,
+    base: BaseModel,
+    kernels: KernelChoice,
+    tokenizer: Arc<Tokenizer>,
+    chat_template: Option<Arc<ChatTemplate>>,
+    draining: AtomicBool,
+    /// Submitted and not yet running. Counted where requests are taken so that the bound holds without asking the thread.
+    waiting: AtomicUsize,
+    /// Written once a step, read by scrapes.
+    statistics: Mutex<Statistics>,
+}
+
+struct JoinOnDrop(Option<JoinHandle<()>>);
+
+impl Drop for JoinOnDrop {
+    fn drop(&mut self) {
+        if let Some(thread) = self.0.take() {
+            // A panic has been printed by the thread itself.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Engine {
+    /// Starts the thread that owns the model.
+    pub fn start(model: Model, config: EngineConfig) -> Self {
+        let shared = Arc::new(Shared {
+            model: model.config().clone(),
+            base: model.base().clone(),
+            kernels: model.kernels(),
+            tokenizer: Arc::clone(model.tokenizer()),
+            chat_template: model.chat_template().cloned(),
+            draining: AtomicBool::new(false),
+            waiting: AtomicUsize::new(0),
+            statistics: Mutex::new(Statistics {
+                kv_blocks_total: config.kv_blocks(),
+                block_size: BLOCK_TOKENS,
+                ..Statistics::default()
+            }),
+            config,
+        });
+        let (submissions, inbox) = thread_channel::channel();
+        let worker = Arc::clone(&shared);
+        let thread = std::thread::Builder::new()
+            .name("engine".to_owned())
+            .spawn(move || run(model, &worker, &inbox))
+            .expect("the operating system can start one more thread");
+        Self {
+            shared,
+            submissions,
+            _thread: Arc::new(JoinOnDrop(Some(thread))),
+        }
+    }
+
+    /// What adapters are validated against.
+    pub fn base(&self) -> &BaseModel {
+        &self.shared.base
+    }
+
+    /// The model's dimensions.
+    pub fn config(&self) -> &ModelConfig {
+        &self.shared.model
+    }
+
+    /// The model's tokenizer.
+    pub fn tokenizer(&self) -> &Arc<Tokenizer> {
+        &self.shared.tokenizer
+    }
+
+    /// The model's chat template, if it has one.
+    pub fn chat_template(&self) -> Option<&Arc<ChatTemplate>> {
+        self.shared.chat_template.as_ref()
+    }
+
+    /// Most tokens of a request, prompt and answer together.
+    pub fn max_model_len(&self) -> usize {
+        self.shared.max_model_len()
+    }
+
+    /// The name of the kernel set in use.
+    pub fn kernels(&self) -> &'static str {
+        self.shared.kernels.name()
+    }
+
+    /// Packs an adapter that was validated against [`Engine::base`]; runs on the caller's thread.
+    pub fn prepare(&self, adapter: &Adapter) -> PreparedAdapter {
+        PreparedAdapter::new(adapter, &self.shared.base)
+    }
+
+    /// Takes a generation; dropping the receiver cancels it within a step.
+    pub fn generate(
+        &self,
+        request: GenerateRequest,
+    ) -> Result<mpsc::UnboundedReceiver<GenerateEvent>, SubmitError> {
+        self.check_tokens(&request.prompt, usize::from(request.max_tokens > 0))?;
+        self.check_vocabulary(&request.prompt)?;
+        let (events, receiver) = mpsc::unbounded_channel();
+        let (prompt, adapter) = (request.prompt.clone(), request.adapter.clone());
+        let priority = request.priority;
+        let generation = Generation::new(request, events, &self.shared.tokenizer);
+        let task = Task::Generate(Box::new(generation));
+        self.submit(Sequence::new(prompt, adapter, priority, task))?;
+        Ok(receiver)
+    }
+
+    /// Takes continuations to score; dropping the receiver cancels the request within a step.
+    pub fn score(
+        &self,
+        request: ScoreRequest,
+    ) -> Result<oneshot::Receiver<Result<ScoreResult, EngineError>>, SubmitError> {
+        let longest = request.continuations.iter().map(Vec::len).max();
+        self.check_tokens(&request.prompt, longest.unwrap_or(0))?;
+        self.check_vocabulary(&request.prompt)?;
+        for continuation in &request.continuations {
+            self.check_vocabulary(continuation)?;
+        }
+        let (reply, receiver) = oneshot::channel();
+        let task = Task::Score(Scoring::new(request.continuations, reply));
+        let sequence = Sequence::new(request.prompt, request.adapter, request.priority, task);
+        self.submit(sequence)?;
+        Ok(receiver)
+    }
+
+    /// Takes a prompt whose next-token logits, `[vocabulary]`, are wanted.
+    pub fn logits(
+        &self,
+        request: LogitsRequest,
+    ) -> Result<oneshot::Receiver<Result<Vec<f32>, EngineError>>, SubmitError> {
+        self.check_tokens(&request.prompt, 0)?;
+        self.check_vocabulary(&request.prompt)?;
+        let (reply, receiver) = oneshot::channel();
+        let task = Task::Logits(Some(reply));
+        let sequence = Sequence::new(request.prompt, request.adapter, request.priority, task);
+        self.submit(sequence)?;
+        Ok(receiver)
+    }
+
+    /// How far an adapter moves the next-token distribution: the mean Kullback-Leibler divergence from the base over a
+    /// few fixed prompts, nats. Exactly 0 for an adapter that changes no logit.
+    pub async fn effect(&self, adapter: Arc<PreparedAdapter>) -> Result<f64, EffectError> {
+        let mut total = 0.0;
+        for probe in PROBES {
+            let prompt = self.shared.tokenizer.encode(probe, false);
+            let mut answers = Vec::with_capacity(2);
+            for adapter in [None, Some(Arc::clone(&adapter))] {
+                let request = LogitsRequest {
+                    prompt: prompt.clone(),
+                    adapter,
+                    priority: Priority::Interactive,
+                };
+                let answer = self.logits(request)?;
+                answers.push(answer.await.map_err(|_| EngineError::Stopped)??);
+            }
+            total += divergence(&answers[1], &answers[0]);
+        }
+        Ok(total / PROBES.len() as f64)
+    }
+
+    /// What the engine is doing.
+    pub fn statistics(&self) -> Statistics {
+        let mut statistics = self.shared.statistics().clone();
+        statistics.waiting = self.shared.waiting.load(Ordering::Relaxed);
+        statistics
+    }
+
+    /// Refuses new requests from now on; those taken are finished.
+    pub fn drain(&self) {
+        self.shared.draining.store(true, Ordering::Release);
+    }
+
+    fn check_tokens(&self, prompt: &[u32], more: usize) -> Result<(), SubmitError> {
+        if prompt.is_empty() {
+            return Err(SubmitError::PromptEmpty);
+        }
+        let (tokens, limit) = (prompt.len() + more, self.max_model_len());
+        if tokens > limit || !Scheduler::fits(&self.shared.config, tokens) {
+            return Err(SubmitError::TooLong { tokens, limit });
+        }
+        Ok(())
+    }
+
+    fn check_vocabulary(&self, tokens: &[u32]) -> Result<(), SubmitError> {
+        let vocabulary = self.shared.model.vocabulary;
+        match tokens.iter().find(|&&token| token as usize >= vocabulary) {
+            Some(&token) => Err(SubmitError::TokenOutOfRange { token, vocabulary }),
+            None => Ok(()),
+        }
+    }
+
+    fn submit(&self, sequence: Sequence) -> Result<(), SubmitError> {
+        let shared = &self.shared;
+        if shared.draining.load(Ordering::Acquire) {
+            return Err(SubmitError::Draining);
+        }
+        let limit = shared.config.max_queue;
+        let place = |waiting| (waiting < limit).then_some(waiting + 1);
+        shared
+            .waiting
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, place)
+            .map_err(|waiting| SubmitError::QueueFull { waiting, limit })?;
+        self.submissions.send(sequence).map_err(|_| {
+            shared.waiting.fetch_sub(1, Ordering::AcqRel);
+            SubmitError::Stopped
+        })
+    }
+}
+
+/// Why an adapter's effect could not be measured.
+#[derive(Debug, thiserror::Error)]
+pub enum EffectError {
+    /// The engine did not take the probe.
+    #[error(transparent)]
+    Submit(#[from] SubmitError),
+    /// The engine did not finish the probe.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+impl Shared {
+    fn max_model_len(&self) -> usize {
+        self.model.context_length.min(self.config.kv_tokens)
+    }
+
+    fn statistics(&self) -> MutexGuard<'_, Statistics> {
+        // Plain counters are never left half-written, so a poisoned lock is as good as any.
+        self.statistics
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// KL(p ‖ q) in nats of the distributions with these logits.
+fn divergence(p: &[f32], q: &[f32]) -> f64 {
+    if p == q {
+        return 0.0;
+    }
+    let (p_total, q_total) = (
+        crate::sampling::log_sum_exp(p),
+        crate::sampling::log_sum_exp(q),
+    );
+    let terms = p.iter().zip(q).map(|(&p, &q)| {
+        let (p, q) = (f64::from(p) - p_total, f64::from(q) - q_total);
+        p.exp() * (p - q)
+    });
+    // Rounding can take the sum of a tiny divergence below zero; the adapter does change logits, so it is not zero.
+    terms.sum::<f64>().max(f64::MIN_POSITIVE)
+}
+
+/// The engine's thread: takes what was submitted and steps while there is work.
+fn run(model: Model, shared: &Shared, inbox: &thread_channel::Receiver<Sequence>) {
+    let mut scheduler = Scheduler::new(shared.config.clone());
+    let mut executor = Executor::new(model, shared.config.kv_blocks());
+    let limits = GenerationLimits {
+        tokenizer: &shared.tokenizer,
+        max_model_len: shared.max_model_len(),
+    };
+    loop {
+        if scheduler.is_idle() {
+            match inbox.recv() {
+                Ok(sequence) => scheduler.enqueue(sequence),
+                Err(_) => break,
+            }
+        }
+        loop {
+            match inbox.try_recv() {
+                Ok(sequence) => scheduler.enqueue(sequence),
+                Err(thread_channel::TryRecvError::Empty) => break,
+                Err(thread_channel::TryRecvError::Disconnected) => {
+                    let unfinished = scheduler.into_unfinished();
+                    return unfinished.for_each(|sequence| sequence.fail(EngineError::Stopped));
+                }
+            }
+        }
+        let before = scheduler.waiting().count();
+        let rows = scheduler.step(&mut executor, &limits);
+        let left = before - scheduler.waiting().count();
+        shared.waiting.fetch_sub(left, Ordering::AcqRel);
+        publish(shared, &scheduler, rows);
+    }
+}
+
+fn publish(shared: &Shared, scheduler: &Scheduler, rows: usize) {
+    let blocks = scheduler.blocks();
+    let (prefix_hit_tokens, prefix_query_tokens) = scheduler.prefix_tokens();
+    let running_by_version = by_version(scheduler.running().iter());
+    let waiting_by_version = by_version(scheduler.waiting());
+    let mut statistics = shared.statistics();
+    *statistics = Statistics {
+        running: scheduler.running().len(),
+        waiting: 0,
+        kv_blocks_used: blocks.total() - blocks.available(),
+        kv_blocks_total: blocks.total(),
+        block_size: BLOCK_TOKENS,
+        prefix_hit_tokens,
+        prefix_query_tokens,
+        steps: statistics.steps + u64::from(rows > 0),
+        step_rows: statistics.step_rows + rows as u64,
+        running_by_version,
+        waiting_by_version,
+    };
+}
+
+fn by_version<'a>(sequences: impl Iterator<Item = &'a Sequence>) -> Vec<(String, usize)> {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for adapter in sequences.filter_map(|sequence| sequence.adapter.as_ref()) {
+        *counts.entry(adapter.version().as_str()).or_default() += 1;
+    }
+    counts
+        .into_iter()
+        .map(|(version, count)| (version.to_owned(), count))
+        .collect()
+}

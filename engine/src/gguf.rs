@@ -1,0 +1,277 @@
+//! GGUF files: metadata and tensors, checked before use. What the numbers mean is decided elsewhere.
+
+use std::collections::HashMap;
+use std::io::Cursor;
+use std::path::{Path, PathBuf};
+
+use candle_core::Device;
+use candle_core::quantized::GgmlDType;
+use candle_core::quantized::gguf_file::{Content, Value};
+use sha2::{Digest, Sha256};
+
+use crate::config::ModelConfig;
+use crate::error::LoadError;
+
+/// A GGUF file in memory with its parsed header.
+pub struct GgufFile {
+    path: PathBuf,
+    bytes: Vec<u8>,
+    content: Content,
+}
+
+/// The raw bytes of one two-dimensional tensor, row after row.
+pub struct RawTensor<'a> {
+    /// How the rows are encoded.
+    pub dtype: GgmlDType,
+    /// Rows (outputs of a linear layer).
+    pub rows: usize,
+    /// Elements in a row (inputs of a linear layer).
+    pub columns: usize,
+    /// `rows` times the encoded size of a row.
+    pub bytes: &'a [u8],
+}
+
+impl GgufFile {
+    /// Reads and checks a file: the header parses and every tensor lies inside the file.
+    pub fn open(path: &Path) -> Result<Self, LoadError> {
+        let bytes = fs_err::read(path)?;
+        let malformed = |reason: String| LoadError::Malformed {
+            path: path.to_path_buf(),
+            reason,
+        };
+        if !bytes.starts_with(b"GGUF") {
+            return Err(malformed("it does not start with the bytes `GGUF`".into()));
+        }
+        let content = Content::read(&mut Cursor::new(&bytes))
+            .map_err(|error| malformed(error.to_string()))?;
+        let file = Self {
+            path: path.to_path_buf(),
+            bytes,
+            content,
+        };
+        for name in file.content.tensor_infos.keys() {
+            file.tensor_range(name)?;
+        }
+        Ok(file)
+    }
+
+    /// SHA-256 of the whole file, lower-case hex.
+    pub fn digest(&self) -> String {
+        Sha256::digest(&self.bytes)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
+    }
+
+    /// All metadata.
+    pub fn metadata(&self) -> &HashMap<String, Value> {
+        &self.content.metadata
+    }
+
+    /// Whether a tensor of that name exists.
+    pub fn has(&self, name: &str) -> bool {
+        self.content.tensor_infos.contains_key(name)
+    }
+
+    /// The encoded rows of a one- or two-dimensional tensor.
+    pub fn raw(&self, name: &str) -> Result<RawTensor<'_>, LoadError> {
+        let range = self.tensor_range(name)?;
+        let info = &self.content.tensor_infos[name];
+        let dimensions = info.shape.dims();
+        let (rows, columns) = match dimensions {
+            [columns] => (1, *columns),
+            [rows, columns] => (*rows, *columns),
+            _ => {
+                return Err(self.tensor_error(
+                    name,
+                    format!("has {} dimensions, expected 1 or 2", dimensions.len()),
+                ));
+            }
+        };
+        Ok(RawTensor {
+            dtype: info.ggml_dtype,
+            rows,
+            columns,
+            bytes: &self.bytes[range],
+        })
+    }
+
+    /// The encoded rows of a tensor that must have `rows` × `columns` elements.
+    pub fn raw_of_shape(
+        &self,
+        name: &str,
+        rows: usize,
+        columns: usize,
+    ) -> Result<RawTensor<'_>, LoadError> {
+        let raw = self.raw(name)?;
+        if (raw.rows, raw.columns) != (rows, columns) {
+            return Err(self.tensor_error(
+                name,
+                format!(
+                    "is {} × {}, expected {rows} × {columns}",
+                    raw.rows, raw.columns
+                ),
+            ));
+        }
+        Ok(raw)
+    }
+
+    /// A tensor's elements as f32, row-major.
+    pub fn dequantize(&self, name: &str) -> Result<Vec<f32>, LoadError> {
+        self.tensor_range(name)?;
+        self.content
+            .tensor(&mut Cursor::new(&self.bytes), name, &Device::Cpu)
+            .and_then(|tensor| tensor.dequantize(&Device::Cpu))
+            .and_then(|tensor| tensor.flatten_all()?.to_vec1::<f32>())
+            .map_err(|error| self.tensor_error(name, error.to_string()))
+    }
+
+    /// The dimensions of a llama-architecture model.
+    pub fn config(&self) -> Result<ModelConfig, LoadError> {
+        let architecture = self.string("general.architecture")?;
+        if architecture != "llama" {
+            return Err(LoadError::Architecture {
+                path: self.path.clone(),
+                architecture,
+            });
+        }
+        let hidden = self.positive("llama.embedding_length")?;
+        let heads = self.positive("llama.attention.head_count")?;
+        let head_dim = match self.positive("llama.rope.dimension_count") {
+            Ok(dimension) => dimension,
+            Err(_) => hidden / heads,
+        };
+        let config = ModelConfig {
+            name: self
+                .string("general.name")
+                .unwrap_or_else(|_| "base".to_owned()),
+            layers: self.positive("llama.block_count")?,
+            hidden,
+            intermediate: self.positive("llama.feed_forward_length")?,
+            heads,
+            kv_heads: self
+                .positive("llama.attention.head_count_kv")
+                .unwrap_or(heads),
+            head_dim,
+            vocabulary: self.raw("token_embd.weight")?.rows,
+            context_length: self.positive("llama.context_length")?,
+            rope_theta: self.float("llama.rope.freq_base").unwrap_or(10_000.0),
+            rms_epsilon: self.float("llama.attention.layer_norm_rms_epsilon")?,
+        };
+        if config.heads % config.kv_heads != 0 || config.head_dim % 2 != 0 {
+            return Err(self.metadata_error(
+                "llama.attention.head_count",
+                "must be a multiple of head_count_kv, with heads of even width",
+            ));
+        }
+        Ok(config)
+    }
+
+    fn tensor_range(&self, name: &str) -> Result<std::ops::Range<usize>, LoadError> {
+        let Some(info) = self.content.tensor_infos.get(name) else {
+            return Err(self.tensor_error(name, "is missing".into()));
+        };
+        let elements = info.shape.elem_count();
+        let block = info.ggml_dtype.block_size();
+        let bytes = elements / block * info.ggml_dtype.type_size();
+        let start = (self.content.tensor_data_offset)
+            .checked_add(info.offset)
+            .and_then(|start| usize::try_from(start).ok());
+        let end = start.and_then(|start| start.checked_add(bytes));
+        match (start, end) {
+            (Some(start), Some(end)) if end <= self.bytes.len() && elements % block == 0 => {
+                Ok(start..end)
+            }
+            _ => Err(self.tensor_error(
+                name,
+                format!(
+                    "{bytes} bytes at offset {} reach past the end of the file ({} bytes): is it truncated?",
+                    info.offset,
+                    self.bytes.len()
+                ),
+            )),
+        }
+    }
+
+    fn tensor_error(&self, name: &str, reason: String) -> LoadError {
+        LoadError::Tensor {
+            path: self.path.clone(),
+            tensor: name.to_owned(),
+            reason,
+        }
+    }
+
+    fn metadata_error(&self, key: &str, reason: &str) -> LoadError {
+        LoadError::Metadata {
+            path: self.path.clone(),
+            key: key.to_owned(),
+            reason: reason.to_owned(),
+        }
+    }
+
+    fn value(&self, key: &str) -> Result<&Value, LoadError> {
+        self.content
+            .metadata
+            .get(key)
+            .ok_or_else(|| self.metadata_error(key, "is missing"))
+    }
+
+    fn string(&self, key: &str) -> Result<String, LoadError> {
+        self.value(key)?
+            .to_string()
+            .cloned()
+            .map_err(|_| self.metadata_error(key, "must be a string"))
+    }
+
+    fn positive(&self, key: &str) -> Result<usize, LoadError> {
+        match self.value(key)?.to_u64() {
+            Ok(value) if value > 0 && value <= u64::from(u32::MAX) => Ok(value as usize),
+            _ => Err(self.metadata_error(key, "must be a positive 32-bit integer")),
+        }
+    }
+
+    fn float(&self, key: &str) -> Result<f32, LoadError> {
+        self.value(key)?
+            .to_f32()
+            .map_err(|_| self.metadata_error(key, "must be a 32-bit float"))
+    }
+}
+
+/// Where the rows of a query or key matrix stand in a GGUF llama file.
+///
+/// The file keeps the two halves of each head's rotary pairs side by side (rows `2j` and `2j + 1`), Hugging Face keeps
+/// them half a head apart (rows `j` and `head_dim / 2 + j`). Entry `i` is the file's row for Hugging Face's row `i`.
+pub fn unpermuted_rows(heads: usize, head_dim: usize) -> Vec<usize> {
+    let half = head_dim / 2;
+    (0..heads)
+        .flat_map(|head| {
+            (0..head_dim).map(move |row| head * head_dim + 2 * (row % half) + row / half)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_of_a_head_go_from_pairs_to_halves() {
+        assert_eq!(
+            unpermuted_rows(2, 6),
+            [0, 2, 4, 1, 3, 5, 6, 8, 10, 7, 9, 11]
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_no_gguf_is_refused_by_its_first_bytes() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("model.gguf");
+        fs_err::write(&path, b"PK\x03\x04 not a model").expect("a writable directory");
+        let error = GgufFile::open(&path).err().expect("a refusal");
+        assert!(
+            error
+                .to_string()
+                .contains("does not start with the bytes `GGUF`")
+        );
+    }
+}

@@ -1,0 +1,98 @@
+//! The arithmetic of a step on the CPU: packed products, attention, element-wise operations, and the choice among
+//! instruction sets at run time. All `unsafe` of the project lives here, each block with its reason.
+//!
+//! Every kernel computes a row by the same operations in the same order whatever rows stand beside it, so a result is
+//! the same bits alone or in any batch. What does not belong here: what the numbers mean.
+
+mod activation;
+mod attention;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod elementwise;
+mod packed;
+mod pool;
+mod portable;
+mod product;
+#[cfg(test)]
+mod tests;
+
+pub use activation::QuantizedRows;
+pub use attention::{
+    AttentionShape, BLOCK_TOKENS, KvRow, KvView, RotaryTable, attend, rotate_and_store,
+};
+pub use elementwise::{rms_norm_row, rope_row, swiglu_row};
+pub use packed::{PackError, PackedMatrix, TILE_ROWS};
+pub use pool::Pool;
+pub use product::{BatchRows, Expansion, LowRank, ProjectionOutput, RowGroup, project};
+
+/// An instruction set that a kernel set is written for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KernelChoice {
+    /// Plain Rust, any CPU.
+    Portable,
+    /// AVX-512 F/BW/VL/DQ with VNNI and F16C.
+    Avx512Vnni,
+}
+
+impl KernelChoice {
+    /// Every kernel set this build knows.
+    pub const ALL: [Self; 2] = [Self::Portable, Self::Avx512Vnni];
+
+    /// The name used in `QUICKCHANGE_KERNELS` and `GET /version`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Portable => "portable",
+            Self::Avx512Vnni => "avx512vnni",
+        }
+    }
+
+    /// The kernel set of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|choice| choice.name() == name)
+    }
+
+    /// Whether this CPU can run it.
+    pub fn is_available(self) -> bool {
+        match self {
+            Self::Portable => true,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Vnni => {
+                is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512vl")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vnni")
+                    && is_x86_feature_detected!("f16c")
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            Self::Avx512Vnni => false,
+        }
+    }
+
+    /// The fastest kernel set this CPU can run.
+    pub fn best() -> Self {
+        if Self::Avx512Vnni.is_available() {
+            Self::Avx512Vnni
+        } else {
+            Self::Portable
+        }
+    }
+}
+
+/// A pointer that several threads write through, each to its own part.
+#[derive(Clone, Copy)]
+struct SharedPointer(*mut f32);
+
+// SAFETY: every user of a SharedPointer writes disjoint ranges from different threads and joins them before the buffer
+// is read; the ranges are argued where they are taken.
+unsafe impl Sync for SharedPointer {}
+
+impl SharedPointer {
+    fn get(&self) -> *mut f32 {
+        self.0
+    }
+
+    fn offset(&self, elements: usize) -> Self {
+        Self(self.0.wrapping_add(elements))
+    }
+}

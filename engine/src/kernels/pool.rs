@@ -1,0 +1,211 @@
+//! A small pool of threads that share the work of one operation.
+//!
+//! One step runs a few hundred operations of tens of microseconds each, too short for a work-stealing pool's fork and
+//! join. The workers here spin for a moment between operations and park when nothing comes.
+
+use std::cell::UnsafeCell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+
+/// How often a worker looks for the next operation before it parks; a few tens of microseconds.
+const SPINS_BEFORE_PARKING: u32 = 20_000;
+
+/// Threads that run parts of an operation together with the caller.
+pub struct Pool {
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+struct Shared {
+    /// Counts operations; a change tells the workers that `job` is new.
+    generation: AtomicUsize,
+    /// Workers that have finished the current operation.
+    finished: AtomicUsize,
+    stopping: AtomicBool,
+    panicked: AtomicBool,
+    job: UnsafeCell<Job>,
+}
+
+impl std::panic::RefUnwindSafe for Shared {}
+
+#[derive(Clone, Copy)]
+struct Job {
+    data: *const (),
+    call: unsafe fn(*const ()),
+}
+
+// SAFETY: `job` is written only by the thread that owns the pool (`run` takes `&mut self`), before `generation` is
+// published with Release, and read by workers only after they saw the new generation with Acquire; the next write
+// comes after every worker has reported `finished`. The closure behind `data` is `Sync` by the bound on `run`.
+unsafe impl Sync for Shared {}
+// SAFETY: the pointer in `job` is only dereferenced while `run` keeps the closure alive.
+unsafe impl Send for Shared {}
+
+impl Pool {
+    /// A pool of `threads` threads in all, the caller included; at least one.
+    pub fn new(threads: usize) -> Self {
+        let shared = Arc::new(Shared {
+            generation: AtomicUsize::new(0),
+            finished: AtomicUsize::new(0),
+            stopping: AtomicBool::new(false),
+            panicked: AtomicBool::new(false),
+            job: UnsafeCell::new(Job {
+                data: std::ptr::null(),
+                call: |_| {},
+            }),
+        });
+        let workers = (1..threads.max(1))
+            .map(|index| {
+                let shared = Arc::clone(&shared);
+                std::thread::Builder::new()
+                    .name(format!("engine-worker-{index}"))
+                    .spawn(move || work(&shared))
+                    .expect("the operating system can start the pool's few threads")
+            })
+            .collect();
+        Self { shared, workers }
+    }
+
+    /// Threads in all, the caller included.
+    pub fn threads(&self) -> usize {
+        self.workers.len() + 1
+    }
+
+    /// Runs `part(start, end)` over `0..items` in chunks of `grain`, on all threads, and returns when all are done.
+    ///
+    /// Which thread takes which chunk is not fixed, so `part` must give the same result wherever it runs.
+    pub fn for_each_chunk<F>(&mut self, items: usize, grain: usize, part: F)
+    where
+        F: Fn(usize, usize) + Sync,
+    {
+        let grain = grain.max(1);
+        if self.workers.is_empty() || items <= grain {
+            if items > 0 {
+                part(0, items);
+            }
+            return;
+        }
+        let next = AtomicUsize::new(0);
+        self.run(|| {
+            loop {
+                let start = next.fetch_add(grain, Ordering::Relaxed);
+                if start >= items {
+                    break;
+                }
+                part(start, (start + grain).min(items));
+            }
+        });
+    }
+
+    fn run<F: Fn() + Sync>(&mut self, task: F) {
+        unsafe fn call<F: Fn()>(data: *const ()) {
+            // SAFETY: `data` points at the closure of the `run` call below, which outlives the operation.
+            unsafe { (*data.cast::<F>())() }
+        }
+        let shared = &*self.shared;
+        shared.finished.store(0, Ordering::Relaxed);
+        // SAFETY: no worker reads `job` now: all of them reported `finished` for the last generation.
+        unsafe {
+            *shared.job.get() = Job {
+                data: (&raw const task).cast(),
+                call: call::<F>,
+            };
+        }
+        shared.generation.fetch_add(1, Ordering::Release);
+        for worker in &self.workers {
+            worker.thread().unpark();
+        }
+        let workers_done = WaitForWorkers {
+            shared,
+            workers: self.workers.len(),
+        };
+        task();
+        drop(workers_done);
+        assert!(
+            !shared.panicked.load(Ordering::Acquire),
+            "a worker of the pool panicked; its message stands above"
+        );
+    }
+}
+
+/// Waits for the workers when dropped, so that the operation's closure outlives them even if the caller's part panics.
+struct WaitForWorkers<'a> {
+    shared: &'a Shared,
+    workers: usize,
+}
+
+impl Drop for WaitForWorkers<'_> {
+    fn drop(&mut self) {
+        while self.shared.finished.load(Ordering::Acquire) != self.workers {
+            std::hint::spin_loop();
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.stopping.store(true, Ordering::Release);
+        for worker in self.workers.drain(..) {
+            worker.thread().unpark();
+            // A worker that panicked has already printed its message; there is nothing to add while dropping.
+            let _ = worker.join();
+        }
+    }
+}
+
+fn work(shared: &Shared) {
+    let mut seen = 0;
+    let mut spins = 0;
+    while !shared.stopping.load(Ordering::Acquire) {
+        let generation = shared.generation.load(Ordering::Acquire);
+        if generation == seen {
+            spins += 1;
+            if spins < SPINS_BEFORE_PARKING {
+                std::hint::spin_loop();
+            } else {
+                std::thread::park();
+            }
+            continue;
+        }
+        seen = generation;
+        spins = 0;
+        let part = std::panic::catch_unwind(|| {
+            // SAFETY: the generation is new, so `job` was written before it and stays untouched, with its closure
+            // alive, until this worker adds to `finished`.
+            unsafe {
+                let job = *shared.job.get();
+                (job.call)(job.data);
+            }
+        });
+        if part.is_err() {
+            shared.panicked.store(true, Ordering::Release);
+        }
+        shared.finished.fetch_add(1, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_item_is_done_exactly_once_for_any_thread_count() {
+        for threads in [1, 2, 3] {
+            let mut pool = Pool::new(threads);
+            for items in [0, 1, 7, 64, 1000] {
+                let counts: Vec<AtomicUsize> = (0..items).map(|_| AtomicUsize::new(0)).collect();
+                pool.for_each_chunk(items, 5, |start, end| {
+                    for count in &counts[start..end] {
+                        count.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+                assert!(
+                    counts
+                        .iter()
+                        .all(|count| count.load(Ordering::Relaxed) == 1)
+                );
+            }
+        }
+    }
+}

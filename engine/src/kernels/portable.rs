@@ -1,0 +1,179 @@
+//! The kernels in plain Rust: the reference for the others and the path for CPUs without them.
+
+use super::packed::{BLOCK, PackedMatrix, TILE_ROWS, Tiles};
+use super::product::FloatRows;
+use super::{AttentionShape, BLOCK_TOKENS, KvView, QuantizedRows};
+
+/// Quantises one row in blocks of 32: `scale = max |x| / 127`, quants rounded to nearest, ties to even.
+pub(super) fn quantize_row(
+    values: &[f32],
+    quants: &mut [i8],
+    scales: &mut [f32],
+    sums: &mut [i32],
+) {
+    let blocks = values
+        .chunks_exact(BLOCK)
+        .zip(quants.chunks_exact_mut(BLOCK));
+    for ((values, quants), (scale, sum)) in blocks.zip(scales.iter_mut().zip(sums)) {
+        let largest = values
+            .iter()
+            .fold(0.0f32, |largest, x| largest.max(x.abs()));
+        let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
+        *scale = largest / 127.0;
+        *sum = 0;
+        for (value, quant) in values.iter().zip(quants) {
+            *quant = (value * inverse).round_ties_even() as i8;
+            *sum += i32::from(*quant);
+        }
+    }
+}
+
+/// `sums[i][lane]` = row `first + i` times weight row `tile * 16 + lane`.
+pub(super) fn quantized_tile(
+    matrix: &PackedMatrix,
+    tile: usize,
+    rows: &QuantizedRows,
+    first: usize,
+    sums: &mut [[f32; TILE_ROWS]],
+) {
+    let blocks = rows.blocks;
+    for (index, sums) in sums.iter_mut().enumerate() {
+        let row = first + index;
+        for block in 0..blocks {
+            let start = (row * blocks + block) * BLOCK;
+            let quants = &rows.quants[start..start + BLOCK];
+            let scale = rows.scales[row * blocks + block];
+            let sum = rows.sums[row * blocks + block];
+            match &matrix.tiles {
+                Tiles::Q4(tiles) => {
+                    let tile = &tiles[tile * blocks + block];
+                    let dots = dot_q4(&tile.quants, quants);
+                    for lane in 0..TILE_ROWS {
+                        sums[lane] += dots[lane] as f32 * (tile.scales[lane].to_f32() * scale);
+                        sums[lane] += tile.minimums[lane].to_f32() * (scale * sum as f32);
+                    }
+                }
+                Tiles::Q8(tiles) => {
+                    let tile = &tiles[tile * blocks + block];
+                    let dots = dot_q8(&tile.quants, quants);
+                    for lane in 0..TILE_ROWS {
+                        let dot = dots[lane] - 128 * sum;
+                        sums[lane] += dot as f32 * (tile.scales[lane].to_f32() * scale);
+                    }
+                }
+                Tiles::F32(_) | Tiles::F16(_) => {
+                    unreachable!("float matrices go through float_tile")
+                }
+            }
+        }
+    }
+}
+
+fn dot_q4(weights: &[u8; 256], quants: &[i8]) -> [i32; TILE_ROWS] {
+    let mut dots = [0i32; TILE_ROWS];
+    for group in 0..4 {
+        for (lane, dot) in dots.iter_mut().enumerate() {
+            for j in 0..4 {
+                let byte = i32::from(weights[(group * TILE_ROWS + lane) * 4 + j]);
+                *dot += (byte & 15) * i32::from(quants[group * 4 + j]);
+                *dot += (byte >> 4) * i32::from(quants[16 + group * 4 + j]);
+            }
+        }
+    }
+    dots
+}
+
+fn dot_q8(weights: &[u8; 512], quants: &[i8]) -> [i32; TILE_ROWS] {
+    let mut dots = [0i32; TILE_ROWS];
+    for group in 0..8 {
+        for (lane, dot) in dots.iter_mut().enumerate() {
+            for j in 0..4 {
+                let weight = i32::from(weights[(group * TILE_ROWS + lane) * 4 + j]);
+                *dot += weight * i32::from(quants[group * 4 + j]);
+            }
+        }
+    }
+    dots
+}
+
+/// `sums[i][lane]` = float row `first + i` times weight row `tile * 16 + lane`.
+pub(super) fn float_tile(
+    matrix: &PackedMatrix,
+    tile: usize,
+    rows: &FloatRows<'_>,
+    first: usize,
+    sums: &mut [[f32; TILE_ROWS]],
+) {
+    let inputs = matrix.inputs;
+    let base = tile * inputs * TILE_ROWS;
+    for (index, sums) in sums.iter_mut().enumerate() {
+        let start = (first + index) * rows.stride;
+        for (input, value) in rows.values[start..start + inputs].iter().enumerate() {
+            let at = base + input * TILE_ROWS;
+            match &matrix.tiles {
+                Tiles::F32(weights) => {
+                    for (sum, weight) in sums.iter_mut().zip(&weights[at..at + TILE_ROWS]) {
+                        *sum += value * weight;
+                    }
+                }
+                Tiles::F16(weights) => {
+                    for (sum, weight) in sums.iter_mut().zip(&weights[at..at + TILE_ROWS]) {
+                        *sum += value * weight.to_f32();
+                    }
+                }
+                Tiles::Q4(_) | Tiles::Q8(_) => {
+                    unreachable!("quantised matrices go through quantized_tile")
+                }
+            }
+        }
+    }
+}
+
+/// Attention of one query row for the query heads of one key head; see [`super::attend`].
+pub(super) fn attend_group(
+    shape: &AttentionShape,
+    view: &KvView<'_>,
+    kv_head: usize,
+    query: &[f32],
+    out: &mut [f32],
+) {
+    let width = shape.head_dim;
+    for (query, out) in query.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
+        let (mut largest, mut total) = (f32::NEG_INFINITY, 0.0f32);
+        out.fill(0.0);
+        for (block, valid) in view.blocks(shape) {
+            let keys = view.keys(shape, block, kv_head);
+            let values = view.values(shape, block, kv_head);
+            let mut scores = [0.0f32; BLOCK_TOKENS];
+            for (query, keys) in query.iter().zip(keys.chunks_exact(BLOCK_TOKENS)) {
+                for (score, key) in scores.iter_mut().zip(keys) {
+                    *score += query * shape.scale * key.to_f32();
+                }
+            }
+            let before = largest;
+            largest = scores[..valid].iter().fold(largest, |a, b| a.max(*b));
+            let correction = (before - largest).exp();
+            total *= correction;
+            for out in out.iter_mut() {
+                *out *= correction;
+            }
+            for (score, values) in scores[..valid].iter().zip(values.chunks_exact(width)) {
+                let weight = (score - largest).exp();
+                total += weight;
+                for (out, value) in out.iter_mut().zip(values) {
+                    *out += weight * value.to_f32();
+                }
+            }
+        }
+        for out in out.iter_mut() {
+            *out /= total;
+        }
+    }
+}
+
+/// `out = silu(gate) · up`.
+pub(super) fn swiglu(gate: &[f32], up: &[f32], out: &mut [f32]) {
+    for ((gate, up), out) in gate.iter().zip(up).zip(out) {
+        *out = gate / (1.0 + (-gate).exp()) * up;
+    }
+}

@@ -1,0 +1,239 @@
+//! Paged keys and values: the storage, and which block belongs to whom.
+//!
+//! A full block whose keys and values are computed is remembered under (what stands before it, its tokens), rooted in
+//! the adapter version, so that a later sequence with the same beginning takes it over. Keys are compared whole, never
+//! by hash alone, and name versions, never adapter names: a replaced adapter cannot meet its predecessor's blocks.
+
+use std::collections::{BTreeMap, HashMap};
+
+use adapters::Version;
+use half::f16;
+use half::slice::HalfBitsSliceExt;
+
+use crate::kernels::{AttentionShape, BLOCK_TOKENS};
+
+/// Keys and values of every layer, `[layers][blocks][block_elements]`.
+pub(crate) struct KvCache {
+    /// Kept as bits so that untouched pages cost no memory: the allocator hands out zeroed pages lazily.
+    layers: Vec<Vec<u16>>,
+    block_elements: usize,
+}
+
+impl KvCache {
+    pub(crate) fn new(layers: usize, blocks: usize, shape: &AttentionShape) -> Self {
+        let block_elements = shape.block_elements();
+        Self {
+            layers: (0..layers)
+                .map(|_| vec![0u16; blocks * block_elements])
+                .collect(),
+            block_elements,
+        }
+    }
+
+    pub(crate) fn layer(&self, layer: usize) -> &[f16] {
+        self.layers[layer].reinterpret_cast()
+    }
+
+    pub(crate) fn layer_mut(&mut self, layer: usize) -> &mut [f16] {
+        self.layers[layer].reinterpret_cast_mut()
+    }
+
+    /// Copies one block's keys and values in every layer.
+    pub(crate) fn copy_block(&mut self, from: u32, to: u32) {
+        let (from, to) = (from as usize, to as usize);
+        let width = self.block_elements;
+        for layer in &mut self.layers {
+            layer.copy_within(from * width..(from + 1) * width, to * width);
+        }
+    }
+}
+
+/// What stands before a block: nothing but a root, or another remembered block.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Parent {
+    /// The beginning of a sequence of this adapter version (`None`: the base model).
+    Root(Option<Version>),
+    /// The remembered block of that serial number; serial numbers are never used twice.
+    Block(u64),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct PrefixKey {
+    parent: Parent,
+    tokens: [u32; BLOCK_TOKENS],
+}
+
+#[derive(Default)]
+struct Block {
+    references: usize,
+    /// Set while the block can be found by its content.
+    remembered: Option<(PrefixKey, u64)>,
+    /// When the block became idle, the key into `idle`.
+    idle_since: u64,
+}
+
+/// Who uses which block.
+pub(crate) struct BlockPool {
+    blocks: Vec<Block>,
+    free: Vec<u32>,
+    /// Remembered blocks nobody uses, least recently used first.
+    idle: BTreeMap<u64, u32>,
+    by_content: HashMap<PrefixKey, u32>,
+    next_serial: u64,
+    clock: u64,
+}
+
+impl BlockPool {
+    pub(crate) fn new(blocks: usize) -> Self {
+        Self {
+            blocks: (0..blocks).map(|_| Block::default()).collect(),
+            free: (0..blocks as u32).rev().collect(),
+            idle: BTreeMap::new(),
+            by_content: HashMap::new(),
+            next_serial: 0,
+            clock: 0,
+        }
+    }
+
+    pub(crate) fn total(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// Blocks that can be handed out, remembered idle ones included.
+    pub(crate) fn available(&self) -> usize {
+        self.free.len() + self.idle.len()
+    }
+
+    /// A block with one reference, or `None` when all are in use.
+    pub(crate) fn allocate(&mut self) -> Option<u32> {
+        let block = match self.free.pop() {
+            Some(block) => block,
+            None => {
+                let (_, block) = self.idle.pop_first()?;
+                self.forget(block);
+                block
+            }
+        };
+        self.blocks[block as usize].references = 1;
+        Some(block)
+    }
+
+    /// One more user of a block.
+    pub(crate) fn share(&mut self, block: u32) {
+        let entry = &mut self.blocks[block as usize];
+        if entry.references == 0 {
+            self.idle.remove(&entry.idle_since);
+        }
+        entry.references += 1;
+    }
+
+    /// One user fewer of each block.
+    pub(crate) fn release(&mut self, table: &[u32]) {
+        // The end of a sequence is reused less often than its beginning, so it becomes the older idle block.
+        for &block in table.iter().rev() {
+            let entry = &mut self.blocks[block as usize];
+            entry.references -= 1;
+            if entry.references > 0 {
+                continue;
+            }
+            if entry.remembered.is_some() {
+                self.clock += 1;
+                entry.idle_since = self.clock;
+                self.idle.insert(self.clock, block);
+            } else {
+                self.free.push(block);
+            }
+        }
+    }
+
+    /// The remembered full blocks that `tokens` begins with, each with one more reference, and what a next block would
+    /// stand behind.
+    pub(crate) fn take_prefix(&mut self, root: Parent, tokens: &[u32]) -> (Vec<u32>, Parent) {
+        let mut table = Vec::new();
+        let mut parent = root;
+        for chunk in tokens.chunks_exact(BLOCK_TOKENS) {
+            let key = PrefixKey {
+                parent: parent.clone(),
+                tokens: chunk.try_into().expect("chunks of exactly a block"),
+            };
+            let Some(&block) = self.by_content.get(&key) else {
+                break;
+            };
+            self.share(block);
+            table.push(block);
+            parent = self.parent_behind(block);
+        }
+        (table, parent)
+    }
+
+    /// Remembers a full, computed block and returns what the next block stands behind.
+    pub(crate) fn remember(&mut self, parent: Parent, tokens: &[u32], block: u32) -> Parent {
+        let key = PrefixKey {
+            parent,
+            tokens: tokens.try_into().expect("a full block"),
+        };
+        if let Some(&existing) = self.by_content.get(&key) {
+            return self.parent_behind(existing);
+        }
+        self.next_serial += 1;
+        self.by_content.insert(key.clone(), block);
+        self.blocks[block as usize].remembered = Some((key, self.next_serial));
+        Parent::Block(self.next_serial)
+    }
+
+    fn parent_behind(&self, block: u32) -> Parent {
+        let (_, serial) = self.blocks[block as usize]
+            .remembered
+            .as_ref()
+            .expect("blocks in by_content are remembered");
+        Parent::Block(*serial)
+    }
+
+    fn forget(&mut self, block: u32) {
+        if let Some((key, _)) = self.blocks[block as usize].remembered.take() {
+            self.by_content.remove(&key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tokens(start: u32) -> Vec<u32> {
+        (start..start + BLOCK_TOKENS as u32).collect()
+    }
+
+    #[test]
+    fn a_prefix_is_found_again_under_its_own_version_only() {
+        let mut pool = BlockPool::new(4);
+        let version: Version = "ab".repeat(32).parse().expect("a version");
+        let root = Parent::Root(Some(version));
+        let first = pool.allocate().expect("a free block");
+        let second = pool.allocate().expect("a free block");
+        let behind = pool.remember(root.clone(), &tokens(0), first);
+        pool.remember(behind, &tokens(100), second);
+        pool.release(&[first, second]);
+
+        let prompt = [tokens(0), tokens(100), tokens(200)].concat();
+        assert_eq!(pool.take_prefix(root, &prompt).0, [first, second]);
+        assert!(pool.take_prefix(Parent::Root(None), &prompt).0.is_empty());
+        assert_eq!(pool.available(), 2);
+    }
+
+    #[test]
+    fn the_oldest_idle_block_is_forgotten_first() {
+        let mut pool = BlockPool::new(2);
+        let root = Parent::Root(None);
+        let first = pool.allocate().expect("a free block");
+        let second = pool.allocate().expect("a free block");
+        pool.remember(root.clone(), &tokens(0), first);
+        pool.remember(root.clone(), &tokens(50), second);
+        pool.release(&[first]);
+        pool.release(&[second]);
+        assert_eq!(pool.allocate(), Some(first));
+        assert!(pool.take_prefix(root.clone(), &tokens(0)).0.is_empty());
+        assert_eq!(pool.take_prefix(root, &tokens(50)).0, [second]);
+        assert_eq!(pool.allocate(), None);
+    }
+}

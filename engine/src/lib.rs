@@ -1,0 +1,41 @@
+//! The base model and everything that turns token ids into logits: weights, tokenizer, kernels, paged KV cache,
+//! one step over a mixed batch, the scheduler, sampling and scoring.
+//!
+//! One thread owns the model ([`Engine::start`]); everybody else holds an [`Engine`] handle and talks to it through a
+//! bounded queue. What does not belong here: HTTP, adapter files (see `adapters`), prompts of tasks (see `tasks`).
+
+mod adapter;
+pub mod chat;
+mod config;
+mod engine;
+mod error;
+pub mod gguf;
+pub mod kernels;
+mod kv;
+mod model;
+mod request;
+pub mod sampling;
+mod scheduler;
+mod sequence;
+mod step;
+pub mod testing;
+#[cfg(test)]
+mod tests;
+pub mod text;
+pub mod tokenizer;
+mod weights;
+
+pub use adapter::PreparedAdapter;
+pub use chat::{ChatMessage, ChatTemplate, TemplateError};
+pub use config::ModelConfig;
+pub use engine::{EffectError, Engine, EngineConfig, Statistics};
+pub use error::{EngineError, LoadError, SubmitError};
+pub use kernels::KernelChoice;
+pub use model::{LoadOptions, Model};
+pub use request::{
+    ContinuationScore, FinishReason, GenerateEvent, GenerateRequest, LogitsRequest, Priority,
+    ScoreRequest, ScoreResult, TokenLogprob,
+};
+pub use sampling::Sampling;
+pub use tokenizer::Tokenizer;
+pub use weights::{DenseLayer, DenseWeights};

@@ -1,0 +1,394 @@
+//! One forward step over a mixed batch: prefill chunks and decodes of many sequences, each with its own adapter.
+
+use std::ops::Range;
+
+use crate::adapter::{PreparedAdapter, PreparedLayer};
+use crate::kernels::{
+    AttentionShape, BLOCK_TOKENS, BatchRows, KernelChoice, KvRow, KvView, LowRank, PackedMatrix,
+    Pool, ProjectionOutput, QuantizedRows, RowGroup, attend, project, rms_norm_row,
+    rotate_and_store, swiglu_row,
+};
+use crate::kv::KvCache;
+use crate::model::{Model, PackedLayer};
+
+/// Rows whose logits are computed at a time; bounds the memory that logits take.
+const LOGIT_ROWS: usize = 32;
+
+/// Which rows of a segment get logits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// None: there is more of the prompt to come.
+    Nothing,
+    /// The last row.
+    Last,
+    /// Every row.
+    Every,
+}
+
+/// Consecutive tokens of one sequence.
+pub(crate) struct Segment<'a> {
+    /// The tokens to compute.
+    pub(crate) tokens: &'a [u32],
+    /// Position of the first of them in its sequence.
+    pub(crate) start: usize,
+    /// The sequence's blocks, with room for the tokens.
+    pub(crate) table: &'a [u32],
+    pub(crate) adapter: Option<&'a PreparedAdapter>,
+    pub(crate) wanted: Wanted,
+}
+
+/// The model with its cache, threads and buffers.
+pub(crate) struct Executor {
+    model: Model,
+    cache: KvCache,
+    pool: Pool,
+    buffers: Buffers,
+}
+
+/// Activations of a step, kept between steps so that nothing is allocated again.
+#[derive(Default)]
+struct Buffers {
+    residual: Vec<f32>,
+    normed: Vec<f32>,
+    projected: Vec<f32>,
+    attended: Vec<f32>,
+    gate_up: Vec<f32>,
+    activated: Vec<f32>,
+    reduced: Vec<f32>,
+    logits: Vec<f32>,
+    quantized: QuantizedRows,
+}
+
+/// Where a batch row belongs.
+struct RowPlace {
+    segment: usize,
+    kv: KvRow,
+}
+
+impl Executor {
+    pub(crate) fn new(model: Model, blocks: usize) -> Self {
+        let cache = KvCache::new(model.config.layers, blocks, &model.attention_shape());
+        let pool = Pool::new(model.threads);
+        Self {
+            model,
+            cache,
+            pool,
+            buffers: Buffers::default(),
+        }
+    }
+
+    /// Copies a block's keys and values.
+    pub(crate) fn copy_block(&mut self, from: u32, to: u32) {
+        self.cache.copy_block(from, to);
+    }
+
+    /// Computes the segments and hands the wanted logits to `sink(segment, row of the segment, logits)`.
+    ///
+    /// Segments with the same adapter should stand next to each other; rows of a segment see the earlier ones.
+    pub(crate) fn run(
+        &mut self,
+        segments: &[Segment<'_>],
+        mut sink: impl FnMut(usize, usize, &mut [f32]),
+    ) {
+        let places = places(segments);
+        let spans = adapter_spans(segments);
+        self.embed(segments, places.len());
+        let shape = self.model.attention_shape();
+        for layer in 0..self.model.layers.len() {
+            let groups =
+                |pick: fn(&PreparedLayer) -> &Option<LowRank>| row_groups(&spans, layer, pick);
+            self.attention(layer, (segments, &places), &shape, &groups);
+            self.feed_forward(layer, &groups);
+        }
+        let wanted = wanted_rows(segments);
+        for rows in wanted.chunks(LOGIT_ROWS) {
+            self.logits(rows);
+            let vocabulary = self.model.config.vocabulary;
+            let logits = self.buffers.logits.chunks_exact_mut(vocabulary);
+            for (&(segment, row, _), logits) in rows.iter().zip(logits) {
+                sink(segment, row, logits);
+            }
+        }
+    }
+
+    fn embed(&mut self, segments: &[Segment<'_>], rows: usize) {
+        let hidden = self.model.config.hidden;
+        let table = self.model.embedding.as_ref().unwrap_or(&self.model.head);
+        self.buffers.residual.resize(rows * hidden, 0.0);
+        let tokens = segments.iter().flat_map(|segment| segment.tokens);
+        for (token, out) in tokens.zip(self.buffers.residual.chunks_exact_mut(hidden)) {
+            table.read_row(*token as usize, out);
+        }
+    }
+
+    fn attention<'g>(
+        &mut self,
+        layer: usize,
+        (segments, places): (&[Segment<'_>], &[RowPlace]),
+        shape: &AttentionShape,
+        groups: &impl Fn(fn(&PreparedLayer) -> &Option<LowRank>) -> Vec<RowGroup<'g>>,
+    ) {
+        let Self {
+            model,
+            cache,
+            pool,
+            buffers,
+        } = self;
+        let weights = &model.layers[layer];
+        buffers.norm(pool, model, &weights.attention_norm);
+        buffers.project_query_key_value(
+            pool,
+            model.kernels,
+            weights,
+            &groups(|l| &l.query_key_value),
+        );
+        let kv_rows: Vec<KvRow> = places.iter().map(|place| place.kv).collect();
+        let projected = &mut buffers.projected;
+        rotate_and_store(
+            pool,
+            shape,
+            &model.rotary,
+            &kv_rows,
+            (projected, cache.layer_mut(layer)),
+        );
+
+        let query_width = shape.heads * shape.head_dim;
+        let stride = query_width + 2 * shape.kv_heads * shape.head_dim;
+        let group_width = query_width / shape.kv_heads;
+        let (cache, kernels) = (cache.layer(layer), model.kernels);
+        buffers.attended.resize(places.len() * query_width, 0.0);
+        let projected = &buffers.projected;
+        let out = (buffers.attended.as_mut_slice(), query_width);
+        buffers.quantized.produce(pool, kernels, out, |row, out| {
+            let place = &places[row];
+            let view = KvView {
+                cache,
+                table: segments[place.segment].table,
+                tokens: place.kv.position + 1,
+            };
+            let query = &projected[row * stride..row * stride + query_width];
+            let heads = query
+                .chunks_exact(group_width)
+                .zip(out.chunks_exact_mut(group_width));
+            for (kv_head, (query, out)) in heads.enumerate() {
+                attend(kernels, shape, &view, kv_head, (query, out));
+            }
+        });
+        let input = BatchRows {
+            floats: &buffers.attended,
+            quantized: &buffers.quantized,
+        };
+        let output = ProjectionOutput {
+            values: &mut buffers.residual,
+            accumulate: true,
+            reduced: &mut buffers.reduced,
+        };
+        project(
+            pool,
+            kernels,
+            &weights.output,
+            input,
+            (&groups(|l| &l.output), output),
+        );
+    }
+
+    fn feed_forward<'g>(
+        &mut self,
+        layer: usize,
+        groups: &impl Fn(fn(&PreparedLayer) -> &Option<LowRank>) -> Vec<RowGroup<'g>>,
+    ) {
+        let Self {
+            model,
+            pool,
+            buffers,
+            ..
+        } = self;
+        let weights = &model.layers[layer];
+        let (kernels, intermediate) = (model.kernels, model.config.intermediate);
+        buffers.norm(pool, model, &weights.feed_forward_norm);
+        let rows = buffers.normed.len() / model.config.hidden;
+        buffers.gate_up.resize(rows * 2 * intermediate, 0.0);
+        let input = BatchRows {
+            floats: &buffers.normed,
+            quantized: &buffers.quantized,
+        };
+        let output = ProjectionOutput {
+            values: &mut buffers.gate_up,
+            accumulate: false,
+            reduced: &mut buffers.reduced,
+        };
+        project(
+            pool,
+            kernels,
+            &weights.gate_up,
+            input,
+            (&groups(|l| &l.gate_up), output),
+        );
+
+        buffers.activated.resize(rows * intermediate, 0.0);
+        let gate_up = &buffers.gate_up;
+        let out = (buffers.activated.as_mut_slice(), intermediate);
+        buffers.quantized.produce(pool, kernels, out, |row, out| {
+            let both = &gate_up[row * 2 * intermediate..(row + 1) * 2 * intermediate];
+            let (gate, up) = both.split_at(intermediate);
+            swiglu_row(kernels, gate, up, out);
+        });
+        let input = BatchRows {
+            floats: &buffers.activated,
+            quantized: &buffers.quantized,
+        };
+        let output = ProjectionOutput {
+            values: &mut buffers.residual,
+            accumulate: true,
+            reduced: &mut buffers.reduced,
+        };
+        project(
+            pool,
+            kernels,
+            &weights.down,
+            input,
+            (&groups(|l| &l.down), output),
+        );
+    }
+
+    /// Logits of the given (segment, row of the segment, row of the batch).
+    fn logits(&mut self, rows: &[(usize, usize, usize)]) {
+        let Self {
+            model,
+            pool,
+            buffers,
+            ..
+        } = self;
+        let (hidden, epsilon) = (model.config.hidden, model.config.rms_epsilon);
+        buffers.normed.resize(rows.len() * hidden, 0.0);
+        let residual = &buffers.residual;
+        let out = (buffers.normed.as_mut_slice(), hidden);
+        buffers
+            .quantized
+            .produce(pool, model.kernels, out, |row, out| {
+                let batch_row = rows[row].2;
+                let x = &residual[batch_row * hidden..(batch_row + 1) * hidden];
+                rms_norm_row(x, &model.output_norm, epsilon, out);
+            });
+        buffers
+            .logits
+            .resize(rows.len() * model.config.vocabulary, 0.0);
+        let input = BatchRows {
+            floats: &buffers.normed,
+            quantized: &buffers.quantized,
+        };
+        let output = ProjectionOutput {
+            values: &mut buffers.logits,
+            accumulate: false,
+            reduced: &mut buffers.reduced,
+        };
+        project(pool, model.kernels, &model.head, input, (&[], output));
+    }
+}
+
+impl Buffers {
+    fn norm(&mut self, pool: &mut Pool, model: &Model, weight: &[f32]) {
+        let (hidden, epsilon) = (model.config.hidden, model.config.rms_epsilon);
+        self.normed.resize(self.residual.len(), 0.0);
+        let residual = &self.residual;
+        let out = (self.normed.as_mut_slice(), hidden);
+        self.quantized
+            .produce(pool, model.kernels, out, |row, out| {
+                let x = &residual[row * hidden..(row + 1) * hidden];
+                rms_norm_row(x, weight, epsilon, out);
+            });
+    }
+
+    fn project_query_key_value(
+        &mut self,
+        pool: &mut Pool,
+        kernels: KernelChoice,
+        weights: &PackedLayer,
+        groups: &[RowGroup<'_>],
+    ) {
+        let matrix: &PackedMatrix = &weights.query_key_value;
+        let rows = self.normed.len() / matrix.inputs();
+        self.projected.resize(rows * matrix.outputs(), 0.0);
+        let input = BatchRows {
+            floats: &self.normed,
+            quantized: &self.quantized,
+        };
+        let output = ProjectionOutput {
+            values: &mut self.projected,
+            accumulate: false,
+            reduced: &mut self.reduced,
+        };
+        project(pool, kernels, matrix, input, (groups, output));
+    }
+}
+
+fn places(segments: &[Segment<'_>]) -> Vec<RowPlace> {
+    let mut places = Vec::new();
+    for (index, segment) in segments.iter().enumerate() {
+        places.extend((0..segment.tokens.len()).map(|row| {
+            let position = segment.start + row;
+            RowPlace {
+                segment: index,
+                kv: KvRow {
+                    position,
+                    block: segment.table[position / BLOCK_TOKENS],
+                },
+            }
+        }));
+    }
+    places
+}
+
+/// Runs of batch rows with one adapter.
+fn adapter_spans<'a>(segments: &[Segment<'a>]) -> Vec<(Range<usize>, &'a PreparedAdapter)> {
+    let mut spans: Vec<(Range<usize>, &PreparedAdapter)> = Vec::new();
+    let mut row = 0;
+    for segment in segments {
+        let rows = row..row + segment.tokens.len();
+        row = rows.end;
+        let Some(adapter) = segment.adapter else {
+            continue;
+        };
+        match spans.last_mut() {
+            Some((last, same)) if last.end == rows.start && same.version() == adapter.version() => {
+                last.end = rows.end;
+            }
+            _ => spans.push((rows, adapter)),
+        }
+    }
+    spans
+}
+
+fn row_groups<'a>(
+    spans: &[(Range<usize>, &'a PreparedAdapter)],
+    layer: usize,
+    pick: fn(&PreparedLayer) -> &Option<LowRank>,
+) -> Vec<RowGroup<'a>> {
+    spans
+        .iter()
+        .filter_map(|(rows, adapter)| {
+            let delta = pick(&adapter.layers[layer]).as_ref()?;
+            Some(RowGroup {
+                rows: rows.clone(),
+                delta,
+            })
+        })
+        .collect()
+}
+
+/// (segment, row of the segment, row of the batch) of every row that gets logits.
+fn wanted_rows(segments: &[Segment<'_>]) -> Vec<(usize, usize, usize)> {
+    let mut wanted = Vec::new();
+    let mut batch_row = 0;
+    for (index, segment) in segments.iter().enumerate() {
+        let count = segment.tokens.len();
+        let first = match segment.wanted {
+            Wanted::Nothing => count,
+            Wanted::Last => count - 1,
+            Wanted::Every => 0,
+        };
+        wanted.extend((first..count).map(|row| (index, row, batch_row + row)));
+        batch_row += count;
+    }
+    wanted
+}

@@ -1,0 +1,130 @@
+//! Against the f32 reference values in `../shared/parity`, and against candle's own quantised llama.
+
+use std::path::Path;
+
+use adapters::{Adapter, AdapterFiles, Limits};
+use candle_core::Device;
+use candle_core::quantized::gguf_file;
+use candle_transformers::models::quantized_llama::ModelWeights;
+
+use super::*;
+use crate::sampling::{LogSoftmax, argmax, top_logprobs};
+
+/// Gates of the quantised path: log-probabilities of the reference's five best tokens, and the margin above which the
+/// best token must be the same.
+const LOGPROB_GATE: f32 = 0.25;
+const MARGIN_GATE: f32 = 0.3;
+
+#[test]
+fn the_quantised_path_is_close_to_the_reference() {
+    let (Some(model), Some(parity)) = (real_model(), parity_folder()) else {
+        eprintln!("skipped: needs the model (`make model`) and ../shared/parity");
+        return;
+    };
+    for kernels in available_kernels() {
+        let engine = load(&model, kernels, false);
+        for (file, adapter) in [
+            ("base", None),
+            ("adapter0", Some(reference_adapter(&engine, &parity))),
+        ] {
+            for (prompt, reference) in references(&parity, file) {
+                let ours = logits(&engine, &prompt, adapter.clone());
+                let (ours_soft, reference_soft) =
+                    (LogSoftmax::new(&ours), LogSoftmax::new(&reference));
+                let top = top_logprobs(&reference, 5);
+                for (token, expected) in &top {
+                    let difference = (ours_soft.of(*token) - expected).abs();
+                    assert!(
+                        difference <= LOGPROB_GATE,
+                        "{file} {kernels:?}: token {token} is off by {difference}"
+                    );
+                }
+                if top[0].1 - top[1].1 > MARGIN_GATE {
+                    assert_eq!(argmax(&ours), top[0].0, "{file} {kernels:?}");
+                }
+                assert!(reference_soft.log_sum_exp().is_finite());
+            }
+        }
+    }
+}
+
+#[test]
+fn the_dense_path_is_the_reference_up_to_f16_keys_and_values() {
+    let (Some(model), Some(parity)) = (real_model(), parity_folder()) else {
+        eprintln!("skipped: needs the model (`make model`) and ../shared/parity");
+        return;
+    };
+    let engine = load(&model, KernelChoice::best(), true);
+    for (file, adapter) in [
+        ("base", None),
+        ("adapter0", Some(reference_adapter(&engine, &parity))),
+    ] {
+        for (prompt, reference) in references(&parity, file) {
+            let ours = logits(&engine, &prompt, adapter.clone());
+            let differences = ours.iter().zip(&reference).map(|(a, b)| (a - b).abs());
+            let worst = differences.fold(0.0, f32::max);
+            assert!(worst <= 2e-2, "{file}: a logit is off by {worst}");
+        }
+    }
+}
+
+#[test]
+fn candle_gives_the_same_best_tokens_on_the_same_file() {
+    let Some(path) = real_model() else {
+        eprintln!("skipped: needs the model (`make model`)");
+        return;
+    };
+    let engine = load(&path, KernelChoice::best(), false);
+    let mut file = fs_err::File::open(&path).expect("the model opens");
+    let content = gguf_file::Content::read(&mut file).expect("a GGUF file");
+    let mut oracle = ModelWeights::from_gguf(content, &mut file, &Device::Cpu).expect("a llama");
+    for text in [
+        "The largest planet of the solar system is",
+        "fn main() {\n    println!(",
+    ] {
+        let prompt = engine.tokenizer().encode(text, false);
+        let input = candle_core::Tensor::new(prompt.as_slice(), &Device::Cpu)
+            .and_then(|tokens| tokens.unsqueeze(0))
+            .expect("a tensor of ids");
+        let theirs = oracle
+            .forward(&input, 0)
+            .and_then(|logits| logits.flatten_all()?.to_vec1::<f32>())
+            .expect("candle's forward");
+        let ours = logits(&engine, &prompt, None);
+        let (ours, theirs) = (LogSoftmax::new(&ours), top_logprobs(&theirs, 5));
+        for (token, expected) in theirs {
+            assert!(
+                (ours.of(token) - expected).abs() <= LOGPROB_GATE,
+                "{text:?}, token {token}"
+            );
+        }
+    }
+}
+
+fn load(model: &Path, kernels: KernelChoice, dense: bool) -> Engine {
+    let model = Model::load(model, &options(kernels, dense)).expect("the model loads");
+    Engine::start(model, EngineConfig::default())
+}
+
+fn reference_adapter(engine: &Engine, parity: &Path) -> Arc<PreparedAdapter> {
+    let limits = Limits {
+        max_rank: 64,
+        max_bytes: 1 << 30,
+    };
+    let files = AdapterFiles::read(&parity.join("adapter0"), &limits).expect("the adapter reads");
+    let adapter = Adapter::parse(&files, engine.base(), &limits).expect("the adapter fits");
+    Arc::new(engine.prepare(&adapter))
+}
+
+/// Prompts with the reference's last-token logits.
+fn references(parity: &Path, name: &str) -> Vec<(Vec<u32>, Vec<f32>)> {
+    let text = fs_err::read_to_string(parity.join(format!("greedy_{name}.json"))).expect("a file");
+    let records: Vec<serde_json::Value> = serde_json::from_str(&text).expect("JSON");
+    let array = candle_core::Tensor::read_npy(parity.join(format!("logits_last_{name}.npy")))
+        .and_then(|logits| logits.to_vec2::<f32>())
+        .expect("an array of f32");
+    let ids = records.into_iter().map(|record| {
+        serde_json::from_value(record["prompt_ids"].clone()).expect("a list of token ids")
+    });
+    ids.zip(array).collect()
+}
