@@ -1,0 +1,47 @@
+//! What an adapter *is*: the files PEFT writes, what they mean over a given base model, their content
+//! version, their store on disk, and the registry of those that are loaded.
+//!
+//! Here belong: parsing and writing of adapter directories, every check that can be made without
+//! running the model, names, versions, manifests, leases. Here do not belong: tensors of the base
+//! model, prompts and labels, HTTP. The registry holds weights of a type it knows nothing about.
+
+mod adapter;
+mod base;
+mod canonical;
+mod config;
+mod config_fields;
+mod error;
+mod files;
+#[cfg(test)]
+mod fixture;
+mod jail;
+mod json;
+mod lease;
+mod manifest;
+mod name;
+mod pattern;
+mod projection;
+mod registry;
+mod store;
+mod summary;
+mod targets;
+mod tensors;
+mod version;
+mod write;
+
+pub use adapter::{Adapter, Limits, LoraModule};
+pub use base::{BaseModel, ProjectionShape};
+pub use config::LoraConfig;
+pub use error::AdapterError;
+pub use files::{AdapterFiles, CONFIG_FILE, MANIFEST_FILE, WEIGHTS_FILE};
+pub use jail::resolve_under;
+pub use lease::Lease;
+pub use manifest::{Manifest, Method};
+pub use name::AdapterName;
+pub use projection::Projection;
+pub use registry::{Entry, Policy, Registry, RegistryError, VersionStatus};
+pub use store::{IgnoredEntry, IgnoredReason, Store, StoreContents, StoreError, StoredAdapter};
+pub use summary::Summary;
+pub use targets::Targets;
+pub use version::Version;
+pub use write::write_adapter;
