@@ -1,0 +1,115 @@
+//! What can go wrong between a data set and an adapter directory.
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+/// Why training did not begin, went wrong, or left nothing behind.
+#[derive(Debug, Error)]
+pub enum TrainerError {
+    /// A flag has a value that no training can use.
+    #[error("{flag} is {got}; expected {expected}")]
+    Argument {
+        /// The flag.
+        flag: String,
+        /// Its value.
+        got: String,
+        /// What would do.
+        expected: String,
+    },
+    /// The model file could not be used.
+    #[error("cannot load the base model {}: {source}", path.display())]
+    Model {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The data could not be used.
+    #[error(transparent)]
+    Data(#[from] tasks::DataError),
+    /// A prompt could not be rendered.
+    #[error(transparent)]
+    Prompt(#[from] tasks::PromptError),
+    /// The adapter could not be written or read.
+    #[error(transparent)]
+    Adapter(#[from] adapters::AdapterError),
+    /// A tensor operation failed.
+    #[error("a tensor operation failed: {0}")]
+    Tensor(#[from] candle_core::Error),
+    /// A file of the output could not be written.
+    #[error("cannot write the output: {0}")]
+    Io(#[from] std::io::Error),
+    /// The output directory already holds an adapter.
+    #[error("{} already holds an adapter; choose another --out or add --overwrite", path.display())]
+    OutputExists {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Nothing is left to train on.
+    #[error("{} holds {examples} examples, {held_out} of them held out; at least one must remain for training", path.display())]
+    NoExamples {
+        /// The training file.
+        path: PathBuf,
+        /// How many it holds.
+        examples: usize,
+        /// How many `--held-out` takes away.
+        held_out: usize,
+    },
+    /// An example does not fit even without its input.
+    #[error(
+        "example {index} needs {tokens} tokens besides its input, {target} of them the target, and --max-length is {limit}; \
+         raise --max-length or use fewer --shots"
+    )]
+    ExampleTooLong {
+        /// Its place in the training file, from 0.
+        index: usize,
+        /// Of context, prompt and target.
+        tokens: usize,
+        /// Of the target alone.
+        target: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// The tokenizer names no token that ends an answer, so the model could not learn to stop.
+    #[error("the tokenizer of {} names no end-of-turn token", path.display())]
+    NoEndOfTurn {
+        /// The model file.
+        path: PathBuf,
+    },
+    /// Some trained tensors received no gradient: the graph is cut somewhere.
+    #[error("step {step}: no gradient reached {count} of the trained tensors, first {first}")]
+    MissingGradients {
+        /// The optimizer step, from 1.
+        step: usize,
+        /// How many tensors.
+        count: usize,
+        /// Name of the first.
+        first: String,
+    },
+    /// The loss or the gradient is not a number any more.
+    #[error("step {step}: the loss is {loss} and the norm of its gradient {norm}; lower --lr or set --clip")]
+    Diverged {
+        /// The optimizer step, from 1.
+        step: usize,
+        /// Mean loss per target token.
+        loss: f64,
+        /// Before clipping.
+        norm: f64,
+    },
+    /// An adapter whose layers differ in targets, rank or scale cannot be continued.
+    #[error("layer {layer} does not have the projections, ranks and scales of layer 0")]
+    UnevenAdapter {
+        /// The first layer that differs.
+        layer: usize,
+    },
+    /// The thread pool could not be made.
+    #[error("cannot start the worker threads: {0}")]
+    Threads(String),
+}
+
+impl TrainerError {
+    pub(crate) fn argument(flag: &str, got: &str, expected: &str) -> Self {
+        Self::Argument { flag: flag.into(), got: got.into(), expected: expected.into() }
+    }
+}

@@ -1,0 +1,36 @@
+//! Datasets in, adapter directory out: LoRA training of the base model that the server serves.
+//!
+//! Belongs here: the differentiable forward pass, the optimizer, the training loop, the command line and what it writes.
+//! Does not belong here: HTTP, prompts and data sets (`tasks`), adapter files (`adapters`), the model file and its
+//! tokenizer (`engine`).
+//!
+//! The way of one step: [`batch`] flattens examples into rows without padding, rows that every example starts with only
+//! once; [`model`] runs them through one candle operation per decoder layer and a loss over the completion tokens;
+//! [`optimizer`] clips the gradients and moves the factors in [`parameters`].
+
+pub mod arguments;
+pub mod batch;
+pub mod error;
+pub mod evaluation;
+pub mod examples;
+pub mod loss;
+pub mod model;
+pub mod optimizer;
+pub mod parameters;
+pub mod segments;
+pub mod training;
+
+mod card;
+mod frozen;
+mod gradient_check;
+mod journal;
+mod layer;
+mod layout;
+mod operations;
+mod preparation;
+mod publication;
+mod tensors;
+
+pub use arguments::TrainArguments;
+pub use error::TrainerError;
+pub use training::{TrainingReport, run};

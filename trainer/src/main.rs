@@ -1,0 +1,44 @@
+//! The command `trainer`: parses arguments, sets up logging, reports errors. The work is in the library.
+
+use clap::{Parser, Subcommand};
+use trainer::TrainArguments;
+
+#[derive(Parser)]
+#[command(name = "trainer", version, about = "Trains LoRA adapters for the quickchange server")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Train an adapter for one task and write it as a PEFT directory
+    Train(Box<TrainArguments>),
+}
+
+fn main() -> anyhow::Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_writer(std::io::stderr).init();
+    match Cli::parse().command {
+        Command::Train(arguments) => trainer::run(&arguments).map(drop)?,
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_unknown_projection_is_refused_by_name() {
+        let line = ["trainer", "train", "--task", "sentiment", "--out", "x", "--targets", "q_proj,w_proj"];
+        let error = Cli::try_parse_from(line).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(error.contains("w_proj") && error.contains("down_proj"), "{error}");
+    }
+}

@@ -1,0 +1,112 @@
+//! What a training needs before its first step: the model, the tokenised examples, the labels.
+
+use adapters::BaseModel;
+use engine::gguf::GgufFile;
+use engine::{DenseWeights, Tokenizer};
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use tasks::{Catalog, TrainingSet, context};
+
+use crate::arguments::TrainArguments;
+use crate::error::TrainerError;
+use crate::examples::{ExampleTokenizer, TokenizedExample};
+use crate::model::TrainingModel;
+use crate::parameters::LoraParameters;
+
+/// Keeps the choice of held-out examples apart from the order of training at the same seed.
+const HELD_OUT_STREAM: u64 = 1;
+
+/// Everything loaded.
+pub(crate) struct Prepared {
+    pub(crate) model: TrainingModel,
+    pub(crate) base: BaseModel,
+    pub(crate) training: Vec<TokenizedExample>,
+    pub(crate) held_out: Vec<TokenizedExample>,
+    /// The completion of each label, in the task's order; empty for a generation task.
+    pub(crate) labels: Vec<Vec<u32>>,
+    /// Where the examples come from, for the manifest.
+    pub(crate) source: String,
+    /// Inputs that were cut to fit.
+    pub(crate) shortened: usize,
+}
+
+impl Prepared {
+    /// Factors to begin with.
+    pub(crate) fn fresh_parameters(&self, arguments: &TrainArguments) -> Result<LoraParameters, TrainerError> {
+        let scale = (arguments.alpha / arguments.rank as f64) as f32;
+        LoraParameters::initialised(&self.base, &arguments.targets, (arguments.rank, scale), arguments.seed)
+    }
+}
+
+/// Loads model and data, and fails on what would only show after hours.
+pub(crate) fn prepare(arguments: &TrainArguments) -> Result<Prepared, TrainerError> {
+    if arguments.out.join("adapter_config.json").exists() && !arguments.overwrite {
+        return Err(TrainerError::OutputExists { path: arguments.out.clone() });
+    }
+    let catalog = Catalog::open(arguments.data.as_deref())?;
+    let set = catalog.train(arguments.task, arguments.train_size)?;
+    if set.examples.len() <= arguments.held_out {
+        let (path, examples) = (set.path, set.examples.len());
+        return Err(TrainerError::NoExamples { path, examples, held_out: arguments.held_out });
+    }
+    let demonstrations =
+        catalog.demonstrations(arguments.task, arguments.task.trained_on(), arguments.shots())?;
+    let context = context(catalog.prompts(), arguments.prompt, arguments.task, &demonstrations)?;
+
+    let file = GgufFile::open(&arguments.model).map_err(|error| unusable_model(arguments, error))?;
+    let tokenizer =
+        Tokenizer::from_metadata(file.metadata()).map_err(|error| unusable_model(arguments, error))?;
+    let weights = DenseWeights::from_gguf(&file).map_err(|error| unusable_model(arguments, error))?;
+    let model = TrainingModel::new(weights);
+    let end_of_turn = tokenizer.end_of_turn().first().copied();
+    let example_tokenizer = ExampleTokenizer {
+        tokenizer: &tokenizer,
+        prompts: catalog.prompts(),
+        task: arguments.task,
+        prompt: arguments.prompt,
+        context,
+        end_of_turn: end_of_turn.ok_or_else(|| TrainerError::NoEndOfTurn { path: arguments.model.clone() })?,
+        max_length: arguments.max_length.min(model.context_length()),
+    };
+    let (mut training, shortened) = tokenize(&example_tokenizer, &set)?;
+    let mut random = ChaCha8Rng::seed_from_u64(arguments.seed);
+    random.set_stream(HELD_OUT_STREAM);
+    training.shuffle(&mut random);
+    let held_out = training.split_off(training.len() - arguments.held_out);
+    Ok(Prepared {
+        base: model.base(&file.digest()),
+        model,
+        training,
+        held_out,
+        labels: example_tokenizer.labels(),
+        source: arguments.task.trained_on().to_owned(),
+        shortened,
+    })
+}
+
+fn tokenize(
+    tokenizer: &ExampleTokenizer<'_>,
+    set: &TrainingSet,
+) -> Result<(Vec<TokenizedExample>, usize), TrainerError> {
+    let (mut examples, mut shortened) = (Vec::with_capacity(set.examples.len()), 0);
+    for (index, example) in set.examples.iter().enumerate() {
+        let (example, cut) = tokenizer.tokenize(index, example)?;
+        shortened += usize::from(cut);
+        examples.push(example);
+    }
+    if shortened > 0 {
+        tracing::warn!("{shortened} of {} inputs were cut at {} tokens", examples.len(), tokenizer.max_length);
+    }
+    if set.dropped > 0 {
+        tracing::warn!("{} examples without a gold label were left out", set.dropped);
+    }
+    Ok((examples, shortened))
+}
+
+fn unusable_model(
+    arguments: &TrainArguments,
+    source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> TrainerError {
+    TrainerError::Model { path: arguments.model.clone(), source: source.into() }
+}
