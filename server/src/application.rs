@@ -1,0 +1,186 @@
+//! Starting and stopping: from a configuration to a bound server, and from SIGTERM to the last answer.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::dev::{Server, ServerHandle};
+use actix_web::middleware::from_fn;
+use actix_web::web::Data;
+use actix_web::{App, HttpServer};
+use adapters::Store;
+use anyhow::{Context, Result, ensure};
+use engine::{Engine, EngineConfig, LoadOptions, Model};
+use tasks::Catalog;
+
+use crate::configuration::Configuration;
+use crate::evaluation::Evaluations;
+use crate::loading::startup::register_all;
+use crate::middleware::observe;
+use crate::routes::configure;
+use crate::state::{Parts, State};
+
+/// How often a draining server looks whether it is idle.
+const DRAIN_POLL: Duration = Duration::from_millis(20);
+
+/// A server that has its model, its adapters and its port.
+pub struct Application {
+    server: Server,
+    port: u16,
+    state: Data<State>,
+}
+
+/// Stops a running [`Application`] from outside.
+#[derive(Clone)]
+pub struct StopHandle {
+    server: ServerHandle,
+    state: Data<State>,
+}
+
+impl Application {
+    /// Loads the model, registers the adapters and binds the port; requests are answered from [`Application::run_until_stopped`] on.
+    ///
+    /// # Errors
+    /// When the model, the store or the data cannot be read, the address is taken, or it is public without a key. A bad adapter is
+    /// no error: it is logged and counted.
+    pub async fn build(configuration: Configuration) -> Result<Self> {
+        ensure!(
+            configuration.host.is_loopback()
+                || configuration.requires_key()
+                || configuration.allow_public,
+            "--host {} is reachable from outside and no key is configured; set --api-key or --admin-key, or pass --allow-public",
+            configuration.host
+        );
+        // Bound first: a taken port is known before the model is loaded.
+        let listener =
+            TcpListener::bind((configuration.host, configuration.port)).with_context(|| {
+                format!(
+                    "cannot listen on {}:{}",
+                    configuration.host, configuration.port
+                )
+            })?;
+        let port = listener.local_addr()?.port();
+        let parts = tokio::task::spawn_blocking(move || load(configuration)).await??;
+        let mut state = State::new(parts)?;
+        register_all(&mut state)
+            .await
+            .context("cannot read the store")?;
+        let state = Data::from(Arc::new(state));
+        Evaluations::start(&state);
+        let server = serve(listener, &state)?;
+        Ok(Self {
+            server,
+            port,
+            state,
+        })
+    }
+
+    /// The port that is listened on.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// A handle that stops the server.
+    pub fn handle(&self) -> StopHandle {
+        StopHandle {
+            server: self.server.handle(),
+            state: self.state.clone(),
+        }
+    }
+
+    /// Answers requests until the handle stops the server.
+    ///
+    /// # Errors
+    /// When accepting connections fails.
+    pub async fn run_until_stopped(self) -> Result<()> {
+        tracing::info!(
+            port = self.port,
+            host = %self.state.configuration.host,
+            model = self.state.served_name(),
+            adapters = self.state.registry.list().len(),
+            "serving"
+        );
+        Ok(self.server.await?)
+    }
+}
+
+impl StopHandle {
+    /// Refuses new work with 503, lets what is in flight finish within `--drain-seconds`, then stops.
+    pub async fn stop(&self) {
+        self.drain().await;
+        self.server.stop(true).await;
+    }
+
+    /// Refuses new work with 503 and waits until what is in flight has finished, at most `--drain-seconds`.
+    pub async fn drain(&self) {
+        self.state.drain();
+        tracing::info!("draining");
+        let limit = Duration::from_secs(self.state.configuration.drain_seconds);
+        let idle = async {
+            while self.is_busy() {
+                tokio::time::sleep(DRAIN_POLL).await;
+            }
+        };
+        if tokio::time::timeout(limit, idle).await.is_err() {
+            tracing::warn!(
+                limit_seconds = limit.as_secs(),
+                "stopping with requests unfinished"
+            );
+        }
+    }
+
+    fn is_busy(&self) -> bool {
+        let statistics = self.state.engine.statistics();
+        statistics.running + statistics.waiting > 0
+    }
+}
+
+/// Everything that reads files and takes a while.
+fn load(configuration: Configuration) -> Result<Parts> {
+    let mut options = LoadOptions::default();
+    if configuration.threads > 0 {
+        options.threads = configuration.threads;
+    }
+    let model = Model::load(&configuration.model, &options)
+        .with_context(|| format!("cannot load --model {}", configuration.model.display()))?;
+    let engine = Engine::start(
+        model,
+        EngineConfig {
+            max_queue: configuration.max_queue,
+            max_running: configuration.max_running,
+            kv_tokens: configuration.kv_tokens,
+            ..EngineConfig::default()
+        },
+    );
+    let store = Store::open(&configuration.store)
+        .with_context(|| format!("cannot open --store {}", configuration.store.display()))?;
+    let catalog = Catalog::open(configuration.data.as_deref()).context("cannot read --data")?;
+    let evaluations = Evaluations::open(&configuration.store).context("cannot read evaluations")?;
+    Ok(Parts {
+        configuration,
+        engine,
+        store,
+        catalog,
+        evaluations,
+    })
+}
+
+fn serve(listener: TcpListener, state: &Data<State>) -> Result<Server> {
+    let workers = state.configuration.http_workers;
+    let shutdown = state.configuration.drain_seconds;
+    let state = state.clone();
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(state.clone())
+            .wrap(from_fn(observe))
+            .configure(configure)
+    })
+    .workers(workers)
+    // A client that closes its side gives up; its request must not go on being computed.
+    .h1_allow_half_closed(false)
+    .shutdown_timeout(shutdown)
+    .disable_signals()
+    .listen(listener)?
+    .run();
+    Ok(server)
+}

@@ -1,0 +1,184 @@
+//! Every setting of the server, as command-line flags and `QUICKCHANGE_<FLAG>` environment variables.
+//!
+//! Parsing only: what follows from a setting (where to bind, which files to read) is decided in `application`.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::Parser;
+use clap::builder::FalseyValueParser;
+
+/// Settings of one server process.
+#[derive(Debug, Clone, Parser)]
+#[command(
+    name = "server",
+    version,
+    about = "Serves one language model with many hot-swappable LoRA adapters"
+)]
+pub struct Configuration {
+    /// Address to listen on; anything but loopback needs a key or --allow-public
+    #[arg(long, env = "QUICKCHANGE_HOST", default_value = "127.0.0.1")]
+    pub host: IpAddr,
+
+    /// Port to listen on; 0 takes a free one
+    #[arg(long, env = "QUICKCHANGE_PORT", default_value_t = 8080)]
+    pub port: u16,
+
+    /// The base model: a GGUF file
+    #[arg(
+        long,
+        env = "QUICKCHANGE_MODEL",
+        default_value = ".cache/models/SmolLM2-135M-Instruct.Q4_1.gguf"
+    )]
+    pub model: PathBuf,
+
+    /// Name of the base model in requests and in /v1/models
+    #[arg(
+        long,
+        env = "QUICKCHANGE_SERVED_NAME",
+        default_value = "smollm2-135m-instruct"
+    )]
+    pub served_name: String,
+
+    /// Folder of adapters registered at start under their folder names; also a root for `path` and `lora_path`
+    #[arg(long, env = "QUICKCHANGE_PRETRAINED")]
+    pub pretrained: Option<PathBuf>,
+
+    /// Folder for what must survive a restart: uploaded adapters and evaluations
+    #[arg(long, env = "QUICKCHANGE_STORE", default_value = ".quickchange")]
+    pub store: PathBuf,
+
+    /// Folder of data sets that take the place of the built-in ones of the same name
+    #[arg(long, env = "QUICKCHANGE_DATA")]
+    pub data: Option<PathBuf>,
+
+    /// Threads of the engine; 0 takes one per core
+    #[arg(long, env = "QUICKCHANGE_THREADS", default_value_t = 0)]
+    pub threads: usize,
+
+    /// Threads that serve HTTP
+    #[arg(long, env = "QUICKCHANGE_HTTP_WORKERS", default_value_t = 1, value_parser = at_least_one)]
+    pub http_workers: usize,
+
+    /// Requests that may wait for the engine before new ones are answered 429
+    #[arg(long, env = "QUICKCHANGE_MAX_QUEUE", default_value_t = 256, value_parser = at_least_one)]
+    pub max_queue: usize,
+
+    /// Sequences the engine works on at the same time
+    #[arg(long, env = "QUICKCHANGE_MAX_RUNNING", default_value_t = 64, value_parser = at_least_one)]
+    pub max_running: usize,
+
+    /// Tokens whose keys and values fit in the cache, over all sequences
+    #[arg(long, env = "QUICKCHANGE_KV_TOKENS", default_value_t = 16_384, value_parser = at_least_one)]
+    pub kv_tokens: usize,
+
+    /// Largest LoRA rank that is accepted
+    #[arg(long, env = "QUICKCHANGE_MAX_RANK", default_value_t = 64, value_parser = at_least_one)]
+    pub max_rank: usize,
+
+    /// Largest adapter weights file that is accepted, in bytes
+    #[arg(long, env = "QUICKCHANGE_MAX_ADAPTER_BYTES", default_value_t = 64 * 1024 * 1024)]
+    pub max_adapter_bytes: u64,
+
+    /// Largest JSON request body that is accepted, in bytes
+    #[arg(long, env = "QUICKCHANGE_MAX_BODY_BYTES", default_value_t = 8 * 1024 * 1024)]
+    pub max_body_bytes: usize,
+
+    /// Key for inference routes; separate several with commas
+    #[arg(
+        long,
+        env = "QUICKCHANGE_API_KEY",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
+    pub api_key: Vec<String>,
+
+    /// Key for every route, adapters and evaluations included; separate several with commas
+    #[arg(
+        long,
+        env = "QUICKCHANGE_ADMIN_KEY",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
+    pub admin_key: Vec<String>,
+
+    /// Listen beyond loopback although no key is configured
+    #[arg(long, env = "QUICKCHANGE_ALLOW_PUBLIC", value_parser = FalseyValueParser::new())]
+    pub allow_public: bool,
+
+    /// Seconds that requests in flight get to finish after SIGTERM
+    #[arg(long, env = "QUICKCHANGE_DRAIN_SECONDS", default_value_t = 30)]
+    pub drain_seconds: u64,
+
+    /// Log filter, for example `info` or `server=debug,engine=info`
+    #[arg(long, env = "QUICKCHANGE_LOG_LEVEL", default_value = "info")]
+    pub log_level: String,
+}
+
+impl Configuration {
+    /// The settings a process gets when no flag is given: the environment, then the defaults.
+    pub fn defaults() -> Self {
+        Self::parse_from(["server"])
+    }
+
+    /// Whether any key is configured, so that requests must carry one.
+    pub fn requires_key(&self) -> bool {
+        self.api_key
+            .iter()
+            .chain(&self.admin_key)
+            .any(|key| !key.is_empty())
+    }
+
+    /// Folders under which `path` and `lora_path` are resolved, in order.
+    pub fn adapter_roots(&self) -> Vec<PathBuf> {
+        self.pretrained
+            .iter()
+            .cloned()
+            .chain([self.store.clone()])
+            .collect()
+    }
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("must be at least 1".to_owned()),
+        Ok(value) => Ok(value),
+        Err(error) => Err(format!("{error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Configuration::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_has_its_environment_variable() {
+        for argument in Configuration::command().get_arguments() {
+            let Some(long) = argument.get_long() else {
+                continue;
+            };
+            if matches!(long, "help" | "version") {
+                continue;
+            }
+            let expected = format!("QUICKCHANGE_{}", long.replace('-', "_").to_uppercase());
+            let found = argument
+                .get_env()
+                .map(|name| name.to_string_lossy().into_owned());
+            assert_eq!(found.as_deref(), Some(expected.as_str()), "flag --{long}");
+        }
+    }
+
+    #[test]
+    fn a_zero_where_one_is_needed_is_refused() {
+        let error = Configuration::try_parse_from(["server", "--max-queue", "0"])
+            .expect_err("a queue of no places serves nobody");
+        assert!(error.to_string().contains("must be at least 1"), "{error}");
+    }
+}

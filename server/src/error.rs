@@ -1,0 +1,437 @@
+//! The one error of the HTTP layer and what each of its variants is on the wire.
+//!
+//! Domain errors (`adapters`, `engine`, `tasks`) know no HTTP; they become an [`ApiError`] by `From`, and [`ApiError::answer`]
+//! is the only place that chooses a status. It has no wildcard arm, so a new variant does not compile until someone decides.
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::{HttpResponse, ResponseError};
+use adapters::{AdapterError, RegistryError, StoreError};
+use engine::{EngineError, SubmitError, TemplateError};
+use serde::Serialize;
+use tasks::{DataError, PlanError, PromptError};
+use utoipa::ToSchema;
+
+/// Why a request was not served.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// The body is not what its format says.
+    #[error("{message}")]
+    Malformed {
+        /// What is wrong and where.
+        message: String,
+        /// The field that was being read, when one was.
+        param: Option<String>,
+    },
+    /// A field has the wrong type or a value out of range.
+    #[error("{message}")]
+    InvalidValue {
+        /// The field.
+        param: String,
+        /// What was found and what would be right.
+        message: String,
+    },
+    /// A required field is absent.
+    #[error("{message}")]
+    MissingField {
+        /// The field.
+        param: String,
+        /// What to send.
+        message: String,
+    },
+    /// A field that is known and does nothing here, so it is refused rather than ignored.
+    #[error("`{param}` is not supported: {message}")]
+    NotSupported {
+        /// The field.
+        param: String,
+        /// What to do instead.
+        message: String,
+    },
+    /// No key, or one that is not configured.
+    #[error("a valid key is needed: send `Authorization: Bearer <key>`")]
+    Unauthenticated,
+    /// A valid key that may not do this.
+    #[error("this key has the scope `inference`; the route needs the scope `admin`")]
+    Forbidden,
+    /// No such route.
+    #[error("there is no route {path}; GET /openapi.json lists them all")]
+    RouteNotFound {
+        /// The requested path.
+        path: String,
+    },
+    /// The route exists, for other methods.
+    #[error("{method} is not allowed here; allowed: {allowed}")]
+    MethodNotAllowed {
+        /// The method of the request.
+        method: String,
+        /// The methods that would work.
+        allowed: &'static str,
+    },
+    /// No such model or adapter.
+    #[error("there is no model `{model}`; GET /v1/models lists the names that can be used")]
+    ModelNotFound {
+        /// The requested name.
+        model: String,
+    },
+    /// Something else that was named does not exist.
+    #[error("there is no {kind} `{id}`; {hint}")]
+    NotFound {
+        /// What was looked for: `task`, `dataset`, `evaluation`.
+        kind: &'static str,
+        /// The requested name.
+        id: String,
+        /// Where to look.
+        hint: String,
+    },
+    /// A body over its limit.
+    #[error("the body is larger than the limit of {limit} bytes")]
+    BodyTooLarge {
+        /// The limit, in bytes.
+        limit: usize,
+    },
+    /// An adapter that changes nothing.
+    #[error(
+        "adapter `{name}` changes no logit of the base model; check that lora_B is trained and that the names of its tensors match the base"
+    )]
+    NoEffect {
+        /// The adapter.
+        name: String,
+    },
+    /// An adapter whose outputs are not numbers.
+    #[error(
+        "adapter `{name}` makes the model's output non-finite; its weights are too large to serve"
+    )]
+    NonFiniteOutput {
+        /// The adapter.
+        name: String,
+    },
+    /// The process is going down.
+    #[error("the server is draining and takes no new requests")]
+    Draining,
+    /// The registry refused.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// An adapter's files or name were refused.
+    #[error(transparent)]
+    Adapter(#[from] AdapterError),
+    /// The store could not be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The engine did not take the request.
+    #[error(transparent)]
+    Submit(#[from] SubmitError),
+    /// The engine could not finish the request.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The chat template could not be run.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    /// A data set could not be used.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// A prompt could not be rendered.
+    #[error(transparent)]
+    Prompt(#[from] PromptError),
+    /// An evaluation could not be planned.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// Something that should not happen.
+    #[error("internal error; the server's log says more")]
+    Internal(#[source] anyhow::Error),
+}
+
+/// The body of every answer that is not a success.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ErrorBody {
+    /// The error.
+    pub error: ErrorDetail,
+}
+
+/// What went wrong, for people and for programs.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ErrorDetail {
+    /// What was wrong, where, and what would be right.
+    pub message: String,
+    /// The kind of error.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// A stable code.
+    pub code: &'static str,
+    /// The field, when one is to blame.
+    pub param: Option<String>,
+}
+
+/// Status, type and code of one error.
+struct Answer(StatusCode, &'static str, &'static str);
+
+const INVALID: &str = "invalid_request_error";
+const NOT_FOUND: &str = "not_found_error";
+const CONFLICT: &str = "conflict_error";
+const OVERLOADED: &str = "overloaded_error";
+const AUTHENTICATION: &str = "authentication_error";
+const SERVER: &str = "server_error";
+
+impl ApiError {
+    /// A field out of its range.
+    pub fn invalid(param: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::InvalidValue {
+            param: param.into(),
+            message: message.into(),
+        }
+    }
+
+    /// A field that is known and not supported.
+    pub fn not_supported(param: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::NotSupported {
+            param: param.into(),
+            message: message.into(),
+        }
+    }
+
+    /// A failure that no request can cause.
+    pub fn internal(error: impl Into<anyhow::Error>) -> Self {
+        Self::Internal(error.into())
+    }
+
+    /// The field to blame, if any.
+    pub fn param(&self) -> Option<&str> {
+        match self {
+            Self::Malformed { param, .. } => param.as_deref(),
+            Self::InvalidValue { param, .. }
+            | Self::MissingField { param, .. }
+            | Self::NotSupported { param, .. } => Some(param),
+            Self::ModelNotFound { .. } => Some("model"),
+            Self::Submit(
+                SubmitError::PromptEmpty
+                | SubmitError::TooLong { .. }
+                | SubmitError::TokenOutOfRange { .. },
+            ) => Some("prompt"),
+            Self::NotFound { kind, .. } => Some(kind),
+            _ => None,
+        }
+    }
+
+    /// The body that tells a client about this error.
+    pub fn body(&self) -> ErrorBody {
+        let Answer(_, kind, code) = self.answer();
+        ErrorBody {
+            error: ErrorDetail {
+                message: self.to_string(),
+                kind,
+                code,
+                param: self.param().map(str::to_owned),
+            },
+        }
+    }
+
+    fn answer(&self) -> Answer {
+        match self {
+            Self::Malformed { .. } => Answer(StatusCode::BAD_REQUEST, INVALID, "malformed_body"),
+            Self::InvalidValue { .. } => Answer(StatusCode::BAD_REQUEST, INVALID, "invalid_value"),
+            Self::MissingField { .. } => Answer(StatusCode::BAD_REQUEST, INVALID, "missing_field"),
+            Self::NotSupported { .. } => Answer(StatusCode::BAD_REQUEST, INVALID, "not_supported"),
+            Self::Unauthenticated => {
+                Answer(StatusCode::UNAUTHORIZED, AUTHENTICATION, "invalid_api_key")
+            }
+            Self::Forbidden => Answer(StatusCode::FORBIDDEN, AUTHENTICATION, "insufficient_scope"),
+            Self::RouteNotFound { .. } => {
+                Answer(StatusCode::NOT_FOUND, NOT_FOUND, "route_not_found")
+            }
+            Self::MethodNotAllowed { .. } => Answer(
+                StatusCode::METHOD_NOT_ALLOWED,
+                INVALID,
+                "method_not_allowed",
+            ),
+            Self::ModelNotFound { .. } => {
+                Answer(StatusCode::NOT_FOUND, NOT_FOUND, "model_not_found")
+            }
+            Self::NotFound { .. } => Answer(StatusCode::NOT_FOUND, NOT_FOUND, "not_found"),
+            Self::BodyTooLarge { .. } => {
+                Answer(StatusCode::PAYLOAD_TOO_LARGE, INVALID, "body_too_large")
+            }
+            Self::NoEffect { .. } => Answer(StatusCode::UNPROCESSABLE_ENTITY, INVALID, "no_effect"),
+            Self::NonFiniteOutput { .. } => Answer(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                INVALID,
+                "non_finite_output",
+            ),
+            Self::Draining => Answer(StatusCode::SERVICE_UNAVAILABLE, OVERLOADED, "draining"),
+            Self::Registry(error) => registry_answer(error),
+            Self::Adapter(error) => adapter_answer(error),
+            Self::Store(StoreError::Adapter(error)) => adapter_answer(error),
+            Self::Store(error) => Answer(StatusCode::INTERNAL_SERVER_ERROR, SERVER, error.code()),
+            Self::Submit(error) => submit_answer(error),
+            Self::Engine(EngineError::Stopped) => {
+                Answer(StatusCode::INTERNAL_SERVER_ERROR, SERVER, "engine_stopped")
+            }
+            Self::Template(_) => Answer(StatusCode::BAD_REQUEST, INVALID, "chat_template_failed"),
+            Self::Data(error) => data_answer(error),
+            Self::Prompt(_) => Answer(StatusCode::BAD_REQUEST, INVALID, "invalid_prompt"),
+            Self::Plan(error) => plan_answer(error),
+            Self::Internal(_) => {
+                Answer(StatusCode::INTERNAL_SERVER_ERROR, SERVER, "internal_error")
+            }
+        }
+    }
+
+    fn retry_after(&self) -> Option<HeaderValue> {
+        match self.answer().0 {
+            StatusCode::TOO_MANY_REQUESTS => Some(HeaderValue::from_static("1")),
+            StatusCode::SERVICE_UNAVAILABLE => Some(HeaderValue::from_static("5")),
+            _ => None,
+        }
+    }
+}
+
+impl ResponseError for ApiError {
+    fn status_code(&self) -> StatusCode {
+        self.answer().0
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        if self.status_code() == StatusCode::INTERNAL_SERVER_ERROR {
+            tracing::error!(error = ?self, "request failed");
+        }
+        let mut response = HttpResponse::build(self.status_code());
+        if let Some(seconds) = self.retry_after() {
+            response.insert_header((header::RETRY_AFTER, seconds));
+        }
+        if let Self::MethodNotAllowed { allowed, .. } = self {
+            response.insert_header((header::ALLOW, *allowed));
+        }
+        if matches!(self, Self::Unauthenticated) {
+            response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
+        }
+        response.json(self.body())
+    }
+}
+
+fn submit_answer(error: &SubmitError) -> Answer {
+    match error {
+        SubmitError::QueueFull { .. } => {
+            Answer(StatusCode::TOO_MANY_REQUESTS, OVERLOADED, "queue_full")
+        }
+        SubmitError::Draining => Answer(StatusCode::SERVICE_UNAVAILABLE, OVERLOADED, "draining"),
+        SubmitError::PromptEmpty => Answer(StatusCode::BAD_REQUEST, INVALID, "prompt_empty"),
+        SubmitError::TooLong { .. } => {
+            Answer(StatusCode::PAYLOAD_TOO_LARGE, INVALID, "prompt_too_long")
+        }
+        SubmitError::TokenOutOfRange { .. } => {
+            Answer(StatusCode::BAD_REQUEST, INVALID, "token_out_of_range")
+        }
+        SubmitError::Stopped => Answer(StatusCode::INTERNAL_SERVER_ERROR, SERVER, "engine_stopped"),
+    }
+}
+
+fn registry_answer(error: &RegistryError) -> Answer {
+    let code = error.code();
+    match error {
+        RegistryError::NotLoaded { .. } | RegistryError::UnknownVersion { .. } => {
+            Answer(StatusCode::NOT_FOUND, NOT_FOUND, code)
+        }
+        RegistryError::AmbiguousVersion { .. } => Answer(StatusCode::BAD_REQUEST, INVALID, code),
+        RegistryError::AlreadyLoaded { .. }
+        | RegistryError::LostCompareAndSwap { .. }
+        | RegistryError::NothingToRollBack { .. }
+        | RegistryError::ActiveVersion { .. } => Answer(StatusCode::CONFLICT, CONFLICT, code),
+    }
+}
+
+/// Adapters that cannot be served are the client's to fix, whichever check they fail; `AdapterError` may grow more checks.
+fn adapter_answer(error: &AdapterError) -> Answer {
+    let code = error.code();
+    match error {
+        AdapterError::Io(_) => Answer(StatusCode::INTERNAL_SERVER_ERROR, SERVER, code),
+        AdapterError::TooLarge { .. } => Answer(StatusCode::PAYLOAD_TOO_LARGE, INVALID, code),
+        AdapterError::PathNotFound { .. } => Answer(StatusCode::NOT_FOUND, NOT_FOUND, code),
+        AdapterError::InvalidName { .. }
+        | AdapterError::ReservedName { .. }
+        | AdapterError::InvalidVersion { .. } => Answer(StatusCode::BAD_REQUEST, INVALID, code),
+        _ => Answer(StatusCode::UNPROCESSABLE_ENTITY, INVALID, code),
+    }
+}
+
+fn data_answer(error: &DataError) -> Answer {
+    let code = error.code();
+    match error {
+        DataError::UnknownDataset { .. } | DataError::NoFile { .. } => {
+            Answer(StatusCode::NOT_FOUND, NOT_FOUND, code)
+        }
+        DataError::TooFewDemonstrations { .. } => Answer(StatusCode::BAD_REQUEST, INVALID, code),
+        DataError::NotADirectory { .. }
+        | DataError::NothingFound { .. }
+        | DataError::Read(_)
+        | DataError::Malformed { .. }
+        | DataError::MissingField { .. }
+        | DataError::NotAString { .. }
+        | DataError::UnknownLabel { .. }
+        | DataError::Empty { .. }
+        | DataError::Prompts { .. } => Answer(StatusCode::INTERNAL_SERVER_ERROR, SERVER, code),
+    }
+}
+
+fn plan_answer(error: &PlanError) -> Answer {
+    let code = error.code();
+    match error {
+        PlanError::UnknownDataset { .. } => Answer(StatusCode::NOT_FOUND, NOT_FOUND, code),
+        PlanError::EmptyList { .. }
+        | PlanError::ZeroLimit
+        | PlanError::NoOwnTask
+        | PlanError::NothingLeft { .. }
+        | PlanError::Prompt(_) => Answer(StatusCode::BAD_REQUEST, INVALID, code),
+        PlanError::Data(error) => data_answer(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(error: ApiError) -> (u16, &'static str, &'static str, bool) {
+        let response = error.error_response();
+        let detail = error.body().error;
+        let retry = response.headers().contains_key(header::RETRY_AFTER);
+        (response.status().as_u16(), detail.kind, detail.code, retry)
+    }
+
+    #[test]
+    fn statuses_are_those_of_the_contract() {
+        let full = SubmitError::QueueFull {
+            waiting: 3,
+            limit: 3,
+        };
+        let long = SubmitError::TooLong {
+            tokens: 9_001,
+            limit: 8_192,
+        };
+        let escapes = AdapterError::PathEscapes {
+            requested: "../x".to_owned(),
+        };
+        let missing = RegistryError::NotLoaded {
+            name: "tone".to_owned(),
+        };
+        assert_eq!(check(full.into()), (429, OVERLOADED, "queue_full", true));
+        assert_eq!(
+            check(ApiError::Draining),
+            (503, OVERLOADED, "draining", true)
+        );
+        assert_eq!(check(long.into()), (413, INVALID, "prompt_too_long", false));
+        assert_eq!(check(escapes.into()), (422, INVALID, "path_escapes", false));
+        assert_eq!(check(missing.into()).0, 404);
+        assert_eq!(
+            check(ApiError::Forbidden),
+            (403, AUTHENTICATION, "insufficient_scope", false)
+        );
+        assert_eq!(
+            check(ApiError::not_supported("suffix", "x")),
+            (400, INVALID, "not_supported", false)
+        );
+    }
+
+    #[test]
+    fn an_internal_error_keeps_its_cause_to_the_log() {
+        let error = ApiError::internal(anyhow::anyhow!("secret path"));
+        assert!(!error.body().error.message.contains("secret"));
+        assert_eq!(check(error).0, 500);
+    }
+}

@@ -1,0 +1,203 @@
+//! Choosing a label by log-likelihood: the labels' continuations are scored at the end of the prompt, which is computed once.
+//!
+//! Prompt, with its demonstrations, and label are tokenised apart and joined without special tokens, so that training, serving and
+//! evaluation see the same ids.
+
+use std::sync::Arc;
+
+use engine::{
+    Engine, EngineError, PreparedAdapter, Priority, ScoreRequest, ScoreResult, Tokenizer,
+};
+use tasks::{Example, Fields, PromptError, Prompts, Task, context};
+
+use super::patience;
+use crate::error::ApiError;
+
+/// The input that says nothing, for contextual calibration.
+pub const CONTENT_FREE: &str = "N/A";
+
+/// A task's prompt with demonstrations in front, ready to be filled in.
+pub struct TaskPrompt<'a> {
+    prompts: &'a Prompts,
+    prompt: usize,
+    task: Task,
+    context: String,
+}
+
+/// Scores a closed set of labels.
+pub struct LabelScorer {
+    engine: Engine,
+    adapter: Option<Arc<PreparedAdapter>>,
+    labels: Vec<Vec<u32>>,
+    priority: Priority,
+}
+
+/// The labels' scores for one prompt.
+#[derive(Debug, Clone)]
+pub struct LabelScores {
+    /// Log-probability of each label, summed over its tokens.
+    pub logprobs: Vec<f64>,
+    /// Free energy at the end of the prompt.
+    pub energy: f32,
+    /// Prompt tokens found in the prefix cache.
+    pub cached_tokens: usize,
+}
+
+impl<'a> TaskPrompt<'a> {
+    /// Renders the demonstrations.
+    ///
+    /// # Errors
+    /// For a prompt number that does not exist, or a demonstration without a field the prompt needs.
+    pub fn new(
+        prompts: &'a Prompts,
+        prompt: usize,
+        task: Task,
+        demonstrations: &[Example],
+    ) -> Result<Self, PromptError> {
+        // Looked up now, so that a wrong number is reported before any example.
+        prompts.template(prompt, task)?;
+        Ok(Self {
+            prompts,
+            prompt,
+            task,
+            context: context(prompts, prompt, task, demonstrations)?,
+        })
+    }
+
+    /// The token ids of one example's prompt, demonstrations first.
+    ///
+    /// # Errors
+    /// When the example lacks a field.
+    pub fn encode(&self, fields: &Fields, tokenizer: &Tokenizer) -> Result<Vec<u32>, PromptError> {
+        let text = self.context.clone() + &self.prompts.render(self.prompt, self.task, fields)?;
+        Ok(tokenizer.encode(&text, false))
+    }
+}
+
+impl LabelScorer {
+    /// A scorer of these labels; `Background` waits for room in the queue, `Interactive` is refused when it is full.
+    pub fn new(
+        engine: &Engine,
+        adapter: Option<Arc<PreparedAdapter>>,
+        labels: &[String],
+        priority: Priority,
+    ) -> Self {
+        let tokenizer = engine.tokenizer();
+        Self {
+            engine: engine.clone(),
+            adapter,
+            labels: labels
+                .iter()
+                .map(|label| tokenizer.encode(label, false))
+                .collect(),
+            priority,
+        }
+    }
+
+    /// Scores the labels after one prompt.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub async fn score(&self, prompt: Vec<u32>) -> Result<LabelScores, ApiError> {
+        let request = ScoreRequest {
+            prompt,
+            continuations: self.labels.clone(),
+            adapter: self.adapter.clone(),
+            priority: self.priority,
+        };
+        let result = match self.priority {
+            Priority::Background => patience::score(&self.engine, request).await?,
+            Priority::Interactive => self
+                .engine
+                .score(request)?
+                .await
+                .map_err(|_| EngineError::Stopped)??,
+        };
+        Ok(LabelScores::of(result))
+    }
+}
+
+impl LabelScores {
+    fn of(result: ScoreResult) -> Self {
+        Self {
+            logprobs: result
+                .continuations
+                .iter()
+                .map(|continuation| continuation.logprob)
+                .collect(),
+            energy: result.energy,
+            cached_tokens: result.cached_tokens,
+        }
+    }
+
+    /// Probabilities over the labels: the softmax of their log-probabilities. With `neutral`, the scores for a content-free
+    /// input, each label's own pull is divided out first (Zhao et al. 2021, *Calibrate Before Use*, with a diagonal W = 1/p_cf).
+    pub fn probabilities(&self, neutral: Option<&Self>) -> Vec<f64> {
+        let logits: Vec<f64> = match neutral {
+            None => self.logprobs.clone(),
+            Some(neutral) => self
+                .logprobs
+                .iter()
+                .zip(&neutral.logprobs)
+                .map(|(own, pull)| own - pull)
+                .collect(),
+        };
+        softmax(&logits)
+    }
+}
+
+/// The position of the largest value; the first of equals.
+pub fn argmax(values: &[f64]) -> usize {
+    values
+        .iter()
+        .enumerate()
+        .fold((0, f64::NEG_INFINITY), |best, (index, &value)| {
+            if value > best.1 { (index, value) } else { best }
+        })
+        .0
+}
+
+fn softmax(logits: &[f64]) -> Vec<f64> {
+    let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let weights: Vec<f64> = logits.iter().map(|logit| (logit - largest).exp()).collect();
+    let sum: f64 = weights.iter().sum();
+    weights.iter().map(|weight| weight / sum).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scores(logprobs: &[f64]) -> LabelScores {
+        LabelScores {
+            logprobs: logprobs.to_vec(),
+            energy: -12.5,
+            cached_tokens: 0,
+        }
+    }
+
+    #[test]
+    fn probabilities_are_relative_to_the_labels() {
+        // exp(-1) : exp(-1 - ln 3) = 3 : 1
+        let probabilities = scores(&[-1.0, -1.0 - 3f64.ln()]).probabilities(None);
+        assert!((probabilities[0] - 0.75).abs() < 1e-12, "{probabilities:?}");
+        assert!((probabilities[1] - 0.25).abs() < 1e-12, "{probabilities:?}");
+    }
+
+    #[test]
+    fn calibration_divides_out_what_an_empty_input_gives() {
+        let own = scores(&[-1.0, -2.0]);
+        let neutral = scores(&[-0.5, -3.0]);
+        // Without calibration the first label wins; relative to the empty input the second gained.
+        assert_eq!(argmax(&own.probabilities(None)), 0);
+        let calibrated = own.probabilities(Some(&neutral));
+        assert_eq!(argmax(&calibrated), 1);
+        let expected = 1.0 / (1.0 + (1.0f64 + 0.5).exp());
+        assert!((calibrated[0] - expected).abs() < 1e-12, "{calibrated:?}");
+    }
+
+    #[test]
+    fn equal_labels_go_to_the_first() {
+        assert_eq!(argmax(&[-2.0, -1.0, -1.0]), 1);
+    }
+}

@@ -1,0 +1,54 @@
+//! The bounded set of adapter labels, and the removal of an adapter's series.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{PoisonError, RwLock};
+
+use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
+
+/// Adapters that may appear as a label value.
+#[derive(Debug, Default)]
+pub struct AdapterLabels {
+    // A lock and not a concurrent map: written on load and unload only, and tiny.
+    known: RwLock<HashSet<String>>,
+}
+
+impl AdapterLabels {
+    /// The label of an adapter: its name while it exists, `base`, or `other`.
+    pub fn label(&self, name: &str) -> String {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        if name == "base" || known.contains(name) {
+            return name.to_owned();
+        }
+        "other".to_owned()
+    }
+
+    pub(super) fn add(&self, name: &str) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        known.insert(name.to_owned());
+    }
+
+    pub(super) fn remove(&self, name: &str) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        known.remove(name);
+    }
+}
+
+/// Removes every series of a metric whose `adapter` label is `name`.
+pub(super) fn drop_series<B: MetricVecBuilder>(vector: &MetricVec<B>, name: &str)
+where
+    MetricVec<B>: Collector,
+{
+    for family in vector.collect() {
+        for metric in family.get_metric() {
+            let labels: HashMap<&str, &str> = metric
+                .get_label()
+                .iter()
+                .map(|pair| (pair.name(), pair.value()))
+                .collect();
+            if labels.get("adapter") == Some(&name) {
+                // A series that another thread removed first is just as gone.
+                let _ = vector.remove(&labels);
+            }
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! What is read off the engine, the registry and the evaluations at the moment of a scrape.
+
+use std::collections::BTreeMap;
+use std::sync::PoisonError;
+
+use adapters::Entry;
+use engine::Statistics;
+use prometheus::{Encoder, IntCounter, IntGauge, TextEncoder};
+
+use super::Metrics;
+use crate::error::ApiError;
+use crate::state::{State, unix_seconds};
+
+impl Metrics {
+    /// Reads the state and renders everything in the Prometheus text format.
+    ///
+    /// # Errors
+    /// When the text cannot be encoded.
+    pub fn scrape(&self, state: &State) -> Result<String, ApiError> {
+        let _one_at_a_time = self.scrape.lock().unwrap_or_else(PoisonError::into_inner);
+        let statistics = state.engine.statistics();
+        let entries = state.registry.list();
+        self.set_engine(&statistics);
+        self.set_adapters(&entries);
+        self.set_lora_info(state, &statistics, &entries);
+        self.scraped.evaluations.reset();
+        for (status, number) in state.evaluations.by_status() {
+            self.scraped
+                .evaluations
+                .with_label_values(&[status.name()])
+                .set(integer(number));
+        }
+        self.encode()
+    }
+
+    /// Renders the metrics as they are.
+    ///
+    /// # Errors
+    /// When the text cannot be encoded.
+    pub fn encode(&self) -> Result<String, ApiError> {
+        let mut text = Vec::new();
+        TextEncoder::new()
+            .encode(&self.registry.gather(), &mut text)
+            .map_err(ApiError::internal)?;
+        String::from_utf8(text).map_err(ApiError::internal)
+    }
+
+    fn set_engine(&self, statistics: &Statistics) {
+        let scraped = &self.scraped;
+        for gauge in [&scraped.running, &scraped.vllm_running] {
+            gauge.set(integer(statistics.running));
+        }
+        for gauge in [&scraped.waiting, &scraped.vllm_waiting] {
+            gauge.set(integer(statistics.waiting));
+        }
+        set(&scraped.kv_blocks_used, statistics.kv_blocks_used);
+        set(&scraped.kv_blocks, statistics.kv_blocks_total);
+        scraped.vllm_kv_usage.set(ratio(
+            statistics.kv_blocks_used as u64,
+            statistics.kv_blocks_total as u64,
+        ));
+        let steps = statistics.steps.saturating_sub(scraped.steps.get());
+        let rows = statistics.step_rows.saturating_sub(scraped.step_rows.get());
+        scraped.batch_rows.set(ratio(rows, steps));
+        raise(&scraped.steps, statistics.steps);
+        raise(&scraped.step_rows, statistics.step_rows);
+        raise(&scraped.prefix_hits, statistics.prefix_hit_tokens);
+        raise(&scraped.prefix_queries, statistics.prefix_query_tokens);
+        scraped.vllm_cache_info.reset();
+        scraped
+            .vllm_cache_info
+            .with_label_values(&[
+                &statistics.block_size.to_string(),
+                &statistics.kv_blocks_total.to_string(),
+            ])
+            .set(1);
+    }
+
+    fn set_adapters(&self, entries: &[Entry]) {
+        let versions = entries.iter().map(|entry| entry.versions.len()).sum();
+        set(&self.scraped.adapters_resident, entries.len());
+        set(&self.scraped.adapter_versions_resident, versions);
+        self.scraped.adapter_resident_bytes.reset();
+        for entry in entries {
+            let bytes: u64 = entry
+                .versions
+                .iter()
+                .map(|version| version.summary.bytes)
+                .sum();
+            self.scraped
+                .adapter_resident_bytes
+                .with_label_values(&[&entry.name])
+                .set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Keeps exactly one series: the gateway takes the newest and is confused by any other.
+    fn set_lora_info(&self, state: &State, statistics: &Statistics, entries: &[Entry]) {
+        let names: BTreeMap<&str, &str> = entries
+            .iter()
+            .flat_map(|entry| {
+                let name = entry.name.as_str();
+                entry
+                    .versions
+                    .iter()
+                    .map(move |version| (version.summary.version.as_str(), name))
+            })
+            .collect();
+        let resident: Vec<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
+        let mut waiting: Vec<&str> = statistics
+            .waiting_by_version
+            .iter()
+            .filter_map(|(version, _)| names.get(version.as_str()).copied())
+            .collect();
+        waiting.sort_unstable();
+        waiting.dedup();
+        // There is no limit on adapters but the batch: every running sequence may use another one.
+        let most = state.configuration.max_running.max(resident.len());
+        self.scraped.vllm_lora_info.reset();
+        self.scraped
+            .vllm_lora_info
+            .with_label_values(&[&most.to_string(), &resident.join(","), &waiting.join(",")])
+            .set(unix_seconds() as f64);
+    }
+}
+
+fn set(gauge: &IntGauge, value: usize) {
+    gauge.set(integer(value));
+}
+
+/// Brings a counter up to a total that is kept elsewhere.
+fn raise(counter: &IntCounter, total: u64) {
+    counter.inc_by(total.saturating_sub(counter.get()));
+}
+
+fn integer(value: usize) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+fn ratio(part: u64, whole: u64) -> f64 {
+    if whole == 0 {
+        return 0.0;
+    }
+    part as f64 / whole as f64
+}

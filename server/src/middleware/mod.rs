@@ -1,0 +1,125 @@
+//! What happens around every request: its id, its metrics, its line in the log. Nothing about any one route.
+
+use std::time::Instant;
+
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::middleware::Next;
+use actix_web::web::Data;
+use actix_web::{Error, HttpMessage};
+
+use crate::inference::target::ServedAdapter;
+use crate::state::State;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const LONGEST_ID: usize = 128;
+
+/// Gives every answer an `x-request-id` and counts it.
+///
+/// # Errors
+/// Those of the route, as answers.
+pub async fn observe(
+    request: ServiceRequest,
+    next: Next<impl MessageBody>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    let started = Instant::now();
+    let id = request_id(&request);
+    let method = request.method().to_string();
+    let state = request.app_data::<Data<State>>().cloned();
+    let _in_flight = state.as_ref().map(|state| InFlight::enter(state));
+    let mut response = next.call(request).await?;
+    if let Some(state) = &state {
+        record(state, &response, &method, started);
+    }
+    tracing::debug!(
+        request_id = id.to_str().unwrap_or_default(),
+        method,
+        path = response.request().path(),
+        status = response.status().as_u16(),
+        duration_seconds = started.elapsed().as_secs_f64(),
+        "answered"
+    );
+    response.headers_mut().insert(REQUEST_ID, id);
+    Ok(response)
+}
+
+/// Counts a request for as long as it lives, however it ends.
+struct InFlight(Data<State>);
+
+impl InFlight {
+    fn enter(state: &Data<State>) -> Self {
+        state.metrics.requests_in_flight.inc();
+        Self(state.clone())
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.metrics.requests_in_flight.dec();
+    }
+}
+
+fn record<B>(state: &State, response: &ServiceResponse<B>, method: &str, started: Instant) {
+    let request = response.request();
+    let route = request
+        .match_pattern()
+        .unwrap_or_else(|| "unknown".to_owned());
+    let adapter = request.extensions().get::<ServedAdapter>().map_or_else(
+        || "none".to_owned(),
+        |served| state.metrics.adapters.label(&served.0),
+    );
+    let metrics = &state.metrics;
+    metrics
+        .requests
+        .with_label_values(&[
+            route.as_str(),
+            known_method(method),
+            response.status().as_str(),
+            adapter.as_str(),
+        ])
+        .inc();
+    metrics
+        .request_duration
+        .with_label_values(&[&route])
+        .observe(started.elapsed().as_secs_f64());
+}
+
+/// Methods are the client's choice, so they are bounded as labels.
+fn known_method(method: &str) -> &str {
+    match method {
+        "GET" | "POST" | "PUT" | "DELETE" | "HEAD" | "OPTIONS" | "PATCH" => method,
+        _ => "other",
+    }
+}
+
+/// The client's own id when it is short and printable, a fresh one otherwise.
+fn request_id(request: &ServiceRequest) -> HeaderValue {
+    request
+        .headers()
+        .get(&REQUEST_ID)
+        .filter(|value| is_sane(value.as_bytes()))
+        .cloned()
+        .unwrap_or_else(|| {
+            HeaderValue::from_str(&uuid::Uuid::new_v4().to_string())
+                .expect("a UUID is printable ASCII")
+        })
+}
+
+fn is_sane(id: &[u8]) -> bool {
+    (1..=LONGEST_ID).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_short_printable_ids_are_kept() {
+        assert!(is_sane(b"trace-1:2_3"));
+        assert!(!is_sane(b""));
+        assert!(!is_sane(b"two words"));
+        assert!(!is_sane(&[b'a'; 129]));
+        assert!(!is_sane("é".as_bytes()));
+    }
+}

@@ -1,0 +1,123 @@
+//! The OpenAPI document, made from the handlers. Each handler describes itself; here is only what they share.
+
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::{IntoResponses, Modify, OpenApi};
+
+use crate::error::ErrorBody;
+use crate::routes::{
+    adapters, chat, classify, completions, evaluations, models, operations, score, tasks,
+    tokenizer, vllm_lora,
+};
+
+/// The document.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Quickchange",
+        description = "One language model, many adapters: served, swapped and evaluated."
+    ),
+    paths(
+        completions::create_completion,
+        chat::create_chat_completion,
+        classify::classify,
+        score::score,
+        models::list_models,
+        models::get_model,
+        tokenizer::tokenize,
+        tokenizer::detokenize,
+        tokenizer::tokenizer_info,
+        adapters::list_adapters,
+        adapters::get_adapter,
+        adapters::create_adapter,
+        adapters::replace_adapter,
+        adapters::delete_adapter,
+        adapters::activate_adapter,
+        adapters::roll_back_adapter,
+        vllm_lora::load_lora_adapter,
+        vllm_lora::unload_lora_adapter,
+        tasks::list_tasks,
+        evaluations::list_evaluations,
+        evaluations::create_evaluation,
+        evaluations::create_ood_evaluation,
+        evaluations::create_cross_task_evaluation,
+        evaluations::get_evaluation,
+        evaluations::cancel_evaluation,
+        evaluations::watch_evaluation,
+        evaluations::report_evaluation,
+        operations::health,
+        operations::ready,
+        operations::metrics,
+        operations::version,
+        operations::openapi,
+    ),
+    modifiers(&BearerKey)
+)]
+pub struct ApiDocument;
+
+/// The errors any route with a body or a model may answer with.
+#[derive(IntoResponses)]
+pub enum InferenceErrors {
+    /// Malformed, out of range, or known and not supported; `param` names the field.
+    #[response(status = 400)]
+    BadRequest(#[to_schema] ErrorBody),
+    /// No key or a wrong one.
+    #[response(status = 401)]
+    Unauthenticated(#[to_schema] ErrorBody),
+    /// The key lacks the scope.
+    #[response(status = 403)]
+    Forbidden(#[to_schema] ErrorBody),
+    /// Something that was named does not exist.
+    #[response(status = 404)]
+    NotFound(#[to_schema] ErrorBody),
+    /// The name is taken, or a compare-and-swap lost.
+    #[response(status = 409)]
+    Conflict(#[to_schema] ErrorBody),
+    /// The body, prompt or upload is over its limit.
+    #[response(status = 413)]
+    TooLarge(#[to_schema] ErrorBody),
+    /// An adapter that cannot be served.
+    #[response(status = 422)]
+    Unservable(#[to_schema] ErrorBody),
+    /// The queue is full; see `Retry-After`.
+    #[response(status = 429)]
+    QueueFull(#[to_schema] ErrorBody),
+    /// The server is draining; see `Retry-After`.
+    #[response(status = 503)]
+    Draining(#[to_schema] ErrorBody),
+}
+
+struct BearerKey;
+
+impl Modify for BearerKey {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme(
+            "key",
+            SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)),
+        );
+    }
+}
+
+/// The document as it is committed: pretty JSON with a line break at its end.
+///
+/// # Errors
+/// When it cannot be written as JSON.
+pub fn document() -> Result<String, serde_json::Error> {
+    Ok(ApiDocument::openapi().to_pretty_json()? + "\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_committed_document_is_the_generated_one() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../openapi/openapi.json");
+        let committed = fs_err::read_to_string(path).unwrap_or_default();
+        let generated = document().expect("the document is JSON");
+        assert!(
+            committed == generated,
+            "openapi/openapi.json is out of date; run `make openapi` (cargo run -p server -- openapi > openapi/openapi.json)"
+        );
+    }
+}

@@ -1,0 +1,126 @@
+//! What an adapter looks like in answers.
+
+use adapters::{Entry, Method, VersionStatus};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::loading::{LoadReport, Loaded};
+use crate::state::State;
+
+/// The adapters.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AdapterList {
+    /// `list`.
+    pub object: &'static str,
+    /// By name.
+    pub data: Vec<AdapterCard>,
+}
+
+/// One adapter.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AdapterCard {
+    /// Its name.
+    pub id: String,
+    /// `adapter`.
+    pub object: &'static str,
+    /// The version that requests by name get.
+    pub active_version: String,
+    /// The version a rollback would return to.
+    pub previous_version: Option<String>,
+    /// Every version in memory.
+    pub versions: Vec<VersionCard>,
+    /// Seconds since 1970.
+    pub created: u64,
+}
+
+/// One version of an adapter.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct VersionCard {
+    /// SHA-256 of its content, hex.
+    pub version: String,
+    /// Seconds since 1970.
+    pub created: u64,
+    /// Size of its weights file.
+    pub bytes: u64,
+    /// Whether requests by name get it.
+    pub active: bool,
+    /// The task it was trained for.
+    pub task: Option<String>,
+    /// `ft`, `fticl` or `external`.
+    #[schema(value_type = String)]
+    pub method: Method,
+    /// Largest rank of its modules.
+    pub rank: usize,
+    /// LoRA's alpha.
+    pub alpha: f64,
+    /// Modules of each layer that it changes.
+    pub target_modules: Vec<String>,
+    /// The base model it was trained on, as it says.
+    pub base_model: String,
+    /// Whether it is in memory.
+    pub resident: bool,
+    /// Requests that use it.
+    pub in_flight: usize,
+    /// Evaluations of exactly this version.
+    pub evaluations: Vec<String>,
+}
+
+/// An adapter that was just loaded.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct LoadedAdapter {
+    /// The adapter.
+    #[serde(flatten)]
+    pub adapter: AdapterCard,
+    /// What loading found.
+    pub report: LoadReport,
+}
+
+impl AdapterCard {
+    /// Describes a registry entry.
+    pub fn of(state: &State, entry: &Entry) -> Self {
+        Self {
+            id: entry.name.clone(),
+            object: "adapter",
+            active_version: entry.active.to_string(),
+            previous_version: entry.previous.as_ref().map(ToString::to_string),
+            versions: entry
+                .versions
+                .iter()
+                .map(|status| VersionCard::of(state, status))
+                .collect(),
+            created: entry.created,
+        }
+    }
+}
+
+impl VersionCard {
+    fn of(state: &State, status: &VersionStatus) -> Self {
+        let summary = &status.summary;
+        Self {
+            version: summary.version.to_string(),
+            created: summary.created,
+            bytes: summary.bytes,
+            active: status.active,
+            task: summary.task.clone(),
+            method: summary.method,
+            rank: summary.rank,
+            alpha: summary.alpha,
+            target_modules: summary.target_modules.clone(),
+            base_model: summary.base_model.clone(),
+            // Every version of the registry is in memory; the store's others are not listed.
+            resident: true,
+            in_flight: status.in_flight,
+            evaluations: state.evaluations.of_version(summary.version.as_str()),
+        }
+    }
+}
+
+impl LoadedAdapter {
+    /// Describes what was loaded.
+    pub fn of(state: &State, loaded: Loaded) -> Self {
+        Self {
+            adapter: AdapterCard::of(state, &loaded.entry),
+            report: loaded.report,
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! `/v1/adapters`: list, get, upload, replace, activate, roll back, delete.
+
+use actix_multipart::Multipart;
+use actix_web::http::header;
+use actix_web::web::{Data, Path, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+use adapters::{AdapterError, RegistryError};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use utoipa::{IntoParams, ToSchema};
+
+use super::adapter_card::{AdapterCard, AdapterList, LoadedAdapter};
+use crate::authorization::AdminKey;
+use crate::body::{Json, RequestBody, parse_object, read, read_bounded};
+use crate::error::ApiError;
+use crate::loading::upload::read_upload;
+use crate::loading::{self, LoadRequest, Replace, Source};
+use crate::openapi::InferenceErrors;
+use crate::query::Query;
+use crate::state::State;
+
+/// An adapter in a directory under the adapters root.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct AdapterFromPath {
+    /// The name it gets; with PUT the path's.
+    pub name: Option<String>,
+    /// The directory, relative to the adapters root.
+    pub path: String,
+}
+
+/// An adapter as a form.
+#[derive(Debug, ToSchema)]
+pub struct AdapterForm {
+    /// The name it gets; with PUT the path's.
+    pub name: Option<String>,
+    /// adapter_config.json.
+    #[schema(value_type = String, format = Binary)]
+    pub config: Vec<u8>,
+    /// adapter_model.safetensors.
+    #[schema(value_type = String, format = Binary)]
+    pub weights: Vec<u8>,
+    /// manifest.json.
+    #[schema(value_type = Option<String>, format = Binary)]
+    pub manifest: Option<Vec<u8>>,
+}
+
+/// How to load.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct LoadOptions {
+    /// Requests by name get the new version from now on; true unless given.
+    pub activate: Option<bool>,
+    /// Not supported yet.
+    pub dry_run: Option<bool>,
+}
+
+/// What to delete.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct DeleteOptions {
+    /// One version, by a prefix of at least 8 hex digits; the whole adapter unless given.
+    pub version: Option<String>,
+}
+
+/// Which version to activate.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct ActivateRequest {
+    /// The version, or a prefix of at least 8 hex digits.
+    pub version: String,
+    /// Only if this version, or prefix, is active now.
+    pub expected: Option<String>,
+}
+
+impl RequestBody for ActivateRequest {
+    fn from_object(object: Map<String, Value>) -> Result<Self, ApiError> {
+        if object.get("gate").is_some_and(|gate| !gate.is_null()) {
+            return Err(ApiError::not_supported(
+                "gate",
+                "read the evaluation's report and activate without it",
+            ));
+        }
+        read(&Value::Object(object))
+    }
+}
+
+/// Lists the adapters.
+#[utoipa::path(get, path = "/v1/adapters", tag = "adapters",
+    responses((status = 200, description = "Every adapter with its versions", body = AdapterList), InferenceErrors))]
+pub async fn list_adapters(_key: AdminKey, state: Data<State>) -> HttpResponse {
+    let entries = state.registry.list();
+    HttpResponse::Ok().json(AdapterList {
+        object: "list",
+        data: entries
+            .iter()
+            .map(|entry| AdapterCard::of(&state, entry))
+            .collect(),
+    })
+}
+
+/// Describes an adapter.
+#[utoipa::path(get, path = "/v1/adapters/{name}", tag = "adapters", params(("name" = String, Path, description = "The adapter")),
+    responses((status = 200, description = "The adapter with its versions", body = AdapterCard), InferenceErrors))]
+pub async fn get_adapter(
+    _key: AdminKey,
+    state: Data<State>,
+    name: Path<String>,
+) -> Result<HttpResponse, ApiError> {
+    let entry = state
+        .registry
+        .get(&name)
+        .ok_or_else(|| ApiError::from(RegistryError::NotLoaded { name: name.clone() }))?;
+    Ok(HttpResponse::Ok().json(AdapterCard::of(&state, &entry)))
+}
+
+/// Loads an adapter under a new name, from an upload or from a directory.
+#[utoipa::path(post, path = "/v1/adapters", tag = "adapters", params(LoadOptions),
+    request_body(content((AdapterFromPath = "application/json"), (AdapterForm = "multipart/form-data"))),
+    responses((status = 201, description = "Loaded", body = LoadedAdapter), InferenceErrors))]
+pub async fn create_adapter(
+    _key: AdminKey,
+    state: Data<State>,
+    request: HttpRequest,
+    payload: Payload,
+) -> Result<HttpResponse, ApiError> {
+    let options = load_options(&request)?;
+    let (name, source) = read_source(&state, &request, payload).await?;
+    let name = name.ok_or_else(|| ApiError::MissingField {
+        param: "name".to_owned(),
+        message: "`name` is missing; send the name the adapter shall have".to_owned(),
+    })?;
+    let loading = LoadRequest {
+        name,
+        source,
+        replace: Replace::Never,
+        activate: options.activate.unwrap_or(true),
+    };
+    let loaded = loading::load(&state, loading).await?;
+    Ok(HttpResponse::Created().json(LoadedAdapter::of(&state, loaded)))
+}
+
+/// Adds a version to an adapter and activates it; a new name is created.
+#[utoipa::path(put, path = "/v1/adapters/{name}", tag = "adapters", params(("name" = String, Path, description = "The adapter"), LoadOptions),
+    request_body(content((AdapterFromPath = "application/json"), (AdapterForm = "multipart/form-data"))),
+    responses((status = 200, description = "Replaced", body = LoadedAdapter), (status = 201, description = "Created", body = LoadedAdapter), InferenceErrors))]
+pub async fn replace_adapter(
+    _key: AdminKey,
+    state: Data<State>,
+    request: HttpRequest,
+    name: Path<String>,
+    payload: Payload,
+) -> Result<HttpResponse, ApiError> {
+    let options = load_options(&request)?;
+    refuse_if_match(&request)?;
+    let (named, source) = read_source(&state, &request, payload).await?;
+    check_same_name(named.as_deref(), &name)?;
+    let loading = LoadRequest {
+        name: name.into_inner(),
+        source,
+        replace: Replace::Allowed,
+        activate: options.activate.unwrap_or(true),
+    };
+    let loaded = loading::load(&state, loading).await?;
+    let mut response = match loaded.created {
+        true => HttpResponse::Created(),
+        false => HttpResponse::Ok(),
+    };
+    Ok(response.json(LoadedAdapter::of(&state, loaded)))
+}
+
+/// Makes a retained version the active one.
+#[utoipa::path(post, path = "/v1/adapters/{name}/activate", tag = "adapters", params(("name" = String, Path, description = "The adapter")),
+    request_body = ActivateRequest, responses((status = 200, description = "Activated", body = AdapterCard), InferenceErrors))]
+pub async fn activate_adapter(
+    _key: AdminKey,
+    state: Data<State>,
+    name: Path<String>,
+    body: Json<ActivateRequest>,
+) -> Result<HttpResponse, ApiError> {
+    let expected = body.0.expected.as_deref();
+    let entry = loading::activate(&state, &name, &body.0.version, expected).await?;
+    Ok(HttpResponse::Ok().json(AdapterCard::of(&state, &entry)))
+}
+
+/// Returns to the version that was active before.
+#[utoipa::path(post, path = "/v1/adapters/{name}/rollback", tag = "adapters", params(("name" = String, Path, description = "The adapter")),
+    responses((status = 200, description = "Rolled back", body = AdapterCard), InferenceErrors))]
+pub async fn roll_back_adapter(
+    _key: AdminKey,
+    state: Data<State>,
+    name: Path<String>,
+) -> Result<HttpResponse, ApiError> {
+    let entry = loading::rollback(&state, &name).await?;
+    Ok(HttpResponse::Ok().json(AdapterCard::of(&state, &entry)))
+}
+
+/// Unloads an adapter, or one version of it.
+#[utoipa::path(delete, path = "/v1/adapters/{name}", tag = "adapters", params(("name" = String, Path, description = "The adapter"), DeleteOptions),
+    responses((status = 204, description = "Gone; the weights are freed with the last request that uses them"), InferenceErrors))]
+pub async fn delete_adapter(
+    _key: AdminKey,
+    state: Data<State>,
+    name: Path<String>,
+    options: Query<DeleteOptions>,
+) -> Result<HttpResponse, ApiError> {
+    match &options.0.version {
+        Some(version) => loading::remove_version(&state, &name, version).await?,
+        None => loading::remove(&state, &name).await?,
+    }
+    Ok(HttpResponse::NoContent().finish())
+}
+
+fn load_options(request: &HttpRequest) -> Result<LoadOptions, ApiError> {
+    let options: LoadOptions = crate::query::parse(request.query_string())?;
+    if options.dry_run == Some(true) {
+        return Err(ApiError::not_supported(
+            "dry_run",
+            "load under another name with `activate=false` and delete it again",
+        ));
+    }
+    Ok(options)
+}
+
+fn refuse_if_match(request: &HttpRequest) -> Result<(), ApiError> {
+    if request.headers().contains_key(header::IF_MATCH) {
+        return Err(ApiError::not_supported(
+            "If-Match",
+            "PUT with `activate=false`, then POST …/activate with `expected`",
+        ));
+    }
+    Ok(())
+}
+
+fn check_same_name(named: Option<&str>, path: &str) -> Result<(), ApiError> {
+    match named {
+        Some(named) if named != path => Err(ApiError::invalid(
+            "name",
+            format!("`name` is {named:?} and the path says {path:?}; leave one out"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The adapter's files, uploaded or named.
+async fn read_source(
+    state: &State,
+    request: &HttpRequest,
+    payload: Payload,
+) -> Result<(Option<String>, Source), ApiError> {
+    let content_type = request.headers().get(header::CONTENT_TYPE);
+    let is_form = content_type
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| value.to_ascii_lowercase().starts_with("multipart/"));
+    if is_form {
+        let form = Multipart::new(request.headers(), payload);
+        let upload = read_upload(form, state.configuration.max_adapter_bytes).await?;
+        return Ok((upload.name, Source::Upload(Box::new(upload.files))));
+    }
+    let body = read_bounded(payload, state.configuration.max_body_bytes).await?;
+    let request: AdapterFromPath = read(&Value::Object(parse_object(&body)?))?;
+    if request.path.is_empty() {
+        let requested = request.path;
+        return Err(AdapterError::PathNotFound { requested }.into());
+    }
+    Ok((request.name, Source::Path(request.path)))
+}

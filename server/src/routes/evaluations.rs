@@ -1,0 +1,168 @@
+//! `/v1/evaluations`: start, list, get, watch, report, cancel.
+
+use actix_web::HttpResponse;
+use actix_web::web::{Bytes, Data, Path};
+use futures_util::stream::{self, Stream};
+use serde::{Deserialize, Serialize};
+use tasks::EvaluationKind;
+use tokio::sync::watch;
+use utoipa::{IntoParams, ToSchema};
+
+use crate::authorization::AdminKey;
+use crate::body::Json;
+use crate::error::ApiError;
+use crate::evaluation::{Evaluation, EvaluationRequest, Job, report};
+use crate::inference::stream::{event_stream, json};
+use crate::openapi::InferenceErrors;
+use crate::query::Query;
+use crate::state::State;
+
+/// The evaluations.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct EvaluationList {
+    /// `list`.
+    pub object: &'static str,
+    /// Oldest first.
+    pub data: Vec<Evaluation>,
+}
+
+/// The form of a report.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct ReportOptions {
+    /// `json` (unless given), `csv` or `md`.
+    pub format: Option<String>,
+}
+
+/// Starts an evaluation of any kind.
+#[utoipa::path(post, path = "/v1/evaluations", tag = "evaluation", request_body = EvaluationRequest,
+    responses((status = 202, description = "Queued", body = Evaluation), InferenceErrors))]
+pub async fn create_evaluation(
+    _key: AdminKey,
+    state: Data<State>,
+    body: Json<EvaluationRequest>,
+) -> Result<HttpResponse, ApiError> {
+    start(&state, body.0).await
+}
+
+/// Starts an out-of-domain evaluation.
+#[utoipa::path(post, path = "/v1/evaluations/ood", tag = "evaluation", request_body = EvaluationRequest,
+    responses((status = 202, description = "Queued", body = Evaluation), InferenceErrors))]
+pub async fn create_ood_evaluation(
+    _key: AdminKey,
+    state: Data<State>,
+    body: Json<EvaluationRequest>,
+) -> Result<HttpResponse, ApiError> {
+    start(&state, body.0.of_kind(EvaluationKind::OutOfDomain)?).await
+}
+
+/// Starts a cross-task evaluation.
+#[utoipa::path(post, path = "/v1/evaluations/cross-task", tag = "evaluation", request_body = EvaluationRequest,
+    responses((status = 202, description = "Queued", body = Evaluation), InferenceErrors))]
+pub async fn create_cross_task_evaluation(
+    _key: AdminKey,
+    state: Data<State>,
+    body: Json<EvaluationRequest>,
+) -> Result<HttpResponse, ApiError> {
+    start(&state, body.0.of_kind(EvaluationKind::CrossTask)?).await
+}
+
+/// Lists the evaluations.
+#[utoipa::path(get, path = "/v1/evaluations", tag = "evaluation",
+    responses((status = 200, description = "Every evaluation", body = EvaluationList), InferenceErrors))]
+pub async fn list_evaluations(_key: AdminKey, state: Data<State>) -> HttpResponse {
+    HttpResponse::Ok().json(EvaluationList {
+        object: "list",
+        data: state.evaluations.list(),
+    })
+}
+
+/// Describes an evaluation.
+#[utoipa::path(get, path = "/v1/evaluations/{id}", tag = "evaluation", params(("id" = String, Path, description = "The evaluation")),
+    responses((status = 200, description = "The evaluation with its cells so far", body = Evaluation), InferenceErrors))]
+pub async fn get_evaluation(
+    _key: AdminKey,
+    state: Data<State>,
+    id: Path<String>,
+) -> Result<HttpResponse, ApiError> {
+    Ok(HttpResponse::Ok().json(state.evaluations.get(&id)?.snapshot()))
+}
+
+/// Streams the progress until the evaluation ends.
+#[utoipa::path(get, path = "/v1/evaluations/{id}/events", tag = "evaluation", params(("id" = String, Path, description = "The evaluation")),
+    responses((status = 200, description = "Events named `progress`, then one named after the final status with the whole evaluation", body = String, content_type = "text/event-stream"), InferenceErrors))]
+pub async fn watch_evaluation(
+    _key: AdminKey,
+    state: Data<State>,
+    id: Path<String>,
+) -> Result<HttpResponse, ApiError> {
+    let mut changes = state.evaluations.get(&id)?.subscribe();
+    changes.mark_changed();
+    Ok(event_stream(events(changes)))
+}
+
+/// The results as a table.
+#[utoipa::path(get, path = "/v1/evaluations/{id}/report", tag = "evaluation", params(("id" = String, Path, description = "The evaluation"), ReportOptions),
+    responses((status = 200, description = "The report", content((Evaluation = "application/json"), (String = "text/markdown"), (String = "text/csv"))), InferenceErrors))]
+pub async fn report_evaluation(
+    _key: AdminKey,
+    state: Data<State>,
+    id: Path<String>,
+    options: Query<ReportOptions>,
+) -> Result<HttpResponse, ApiError> {
+    let evaluation = state.evaluations.get(&id)?.snapshot();
+    let text =
+        |content_type: &'static str, body| HttpResponse::Ok().content_type(content_type).body(body);
+    match options.0.format.as_deref().unwrap_or("json") {
+        "json" => Ok(HttpResponse::Ok().json(evaluation)),
+        "md" => Ok(text(
+            "text/markdown; charset=utf-8",
+            report::markdown(&evaluation),
+        )),
+        "csv" => Ok(text("text/csv; charset=utf-8", report::csv(&evaluation))),
+        "html" => Err(ApiError::not_supported("format", "send json, csv or md")),
+        other => Err(ApiError::invalid(
+            "format",
+            format!("`format` is {other:?}; send json, csv or md"),
+        )),
+    }
+}
+
+/// Cancels an evaluation; one that has ended stays as it is.
+#[utoipa::path(delete, path = "/v1/evaluations/{id}", tag = "evaluation", params(("id" = String, Path, description = "The evaluation")),
+    responses((status = 200, description = "The evaluation as it ended", body = Evaluation), InferenceErrors))]
+pub async fn cancel_evaluation(
+    _key: AdminKey,
+    state: Data<State>,
+    id: Path<String>,
+) -> Result<HttpResponse, ApiError> {
+    let watched = state.evaluations.get(&id)?;
+    Ok(HttpResponse::Ok().json(watched.cancel().await))
+}
+
+async fn start(state: &Data<State>, request: EvaluationRequest) -> Result<HttpResponse, ApiError> {
+    let job = Job::plan(state, request)?;
+    let evaluation = state.evaluations.submit(job).await?;
+    Ok(HttpResponse::Accepted().json(evaluation))
+}
+
+/// One event per change that is seen; changes that come faster than the client reads are seen as one.
+fn events(
+    changes: watch::Receiver<Evaluation>,
+) -> impl Stream<Item = Result<Bytes, ApiError>> + 'static {
+    stream::unfold(Some(changes), |changes| async move {
+        let mut changes = changes?;
+        changes.changed().await.ok()?;
+        let mut evaluation = changes.borrow_and_update().clone();
+        let ended = evaluation.status.is_final();
+        let name = match ended {
+            true => evaluation.status.name(),
+            false => {
+                evaluation.cells.clear();
+                "progress"
+            }
+        };
+        let event = format!("event: {name}\ndata: {}\n\n", json(&evaluation));
+        Some((Ok(Bytes::from(event)), (!ended).then_some(changes)))
+    })
+}
