@@ -14,7 +14,7 @@ const ROUNDING: f32 = 12_582_912.0;
 /// straight into the exponent's bits. No fused multiply-add, so the bits are the same on every machine.
 #[inline(always)]
 pub(super) fn exp(x: f32) -> f32 {
-    let bounded = x.max(LOWEST);
+    let bounded = if x > LOWEST { x } else { LOWEST };
     let shifted = bounded * std::f32::consts::LOG2_E + ROUNDING;
     let n = shifted - ROUNDING;
     // ln 2 in two parts, the first short enough for `n * LN_2_HIGH` to be exact.
@@ -25,7 +25,8 @@ pub(super) fn exp(x: f32) -> f32 {
     for factorial in [720.0, 120.0, 24.0, 6.0, 2.0, 1.0, 1.0] {
         series = series * r + 1.0 / factorial;
     }
-    let power = f32::from_bits((((n as i32) + 127) as u32) << 23);
+    // The last bits of `shifted` are `n`, those of `ROUNDING` are 0; the shift drops all others.
+    let power = f32::from_bits(shifted.to_bits().wrapping_add(127) << 23);
     if x >= LOWEST { series * power } else { 0.0 }
 }
 

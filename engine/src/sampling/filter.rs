@@ -16,27 +16,57 @@ pub(super) struct Candidate {
     pub(super) weight: f32,
 }
 
-/// Fills `candidates` with the tokens that min-p, then top-k, then top-p leave, each step on what the one before left.
-/// The row must have one finite logit at least, or nothing is left.
-pub(super) fn filter(logits: &[f32], sampling: &Sampling, candidates: &mut Vec<Candidate>) {
-    candidates.clear();
-    let maximum = maximum(logits);
-    let all = logits
-        .iter()
-        .enumerate()
-        .map(|(position, &logit)| Candidate {
-            token: id_of(position),
-            logit,
-            weight: exp((logit - maximum) / sampling.temperature),
-        });
-    // The likeliest token has weight 1; NaN and masked tokens compare false or weigh nothing.
-    candidates.extend(all.filter(|kept| kept.weight > 0.0 && kept.weight >= sampling.min_p));
-    if (1..candidates.len()).contains(&sampling.top_k) {
-        candidates.select_nth_unstable_by(sampling.top_k - 1, likelier_first);
-        candidates.truncate(sampling.top_k);
+/// The tokens of one row that may be drawn, with room that is used again from row to row.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Selection {
+    weights: Vec<f32>,
+    candidates: Vec<Candidate>,
+}
+
+impl Selection {
+    /// The tokens that min-p, then top-k, then top-p leave, each step on what the one before left. Nothing is left of
+    /// a row without a finite logit.
+    pub(super) fn of(&mut self, logits: &[f32], sampling: &Sampling) -> &[Candidate] {
+        let maximum = maximum(logits);
+        let temperature = sampling.temperature;
+        self.weights.clear();
+        (self.weights).extend(logits.iter().map(|&l| exp((l - maximum) / temperature)));
+        // The likeliest token has weight 1; NaN and masked tokens weigh nothing.
+        let lowest = sampling.min_p.max(f32::MIN_POSITIVE);
+        let by_share = sampling.top_p < 1.0;
+        if sampling.top_k > 0 {
+            self.collect(logits, lowest);
+            if sampling.top_k < self.candidates.len() {
+                (self.candidates).select_nth_unstable_by(sampling.top_k - 1, likelier_first);
+                self.candidates.truncate(sampling.top_k);
+            }
+            if by_share {
+                let wanted = f64::from(sampling.top_p) * total(&self.candidates);
+                keep_share(&mut self.candidates, wanted);
+            }
+        } else if by_share {
+            let (mass, count) = mass_above(&self.weights, lowest);
+            // Tokens below the mean weight of what may be lost cannot add up to it, so none of them is needed.
+            let lost = f64::from(1.0 - sampling.top_p) * mass;
+            self.collect(logits, lowest.max((0.999 * lost / count) as f32));
+            keep_share(&mut self.candidates, f64::from(sampling.top_p) * mass);
+        } else {
+            self.collect(logits, lowest);
+        }
+        &self.candidates
     }
-    if sampling.top_p < 1.0 {
-        nucleus(candidates, sampling.top_p);
+
+    fn collect(&mut self, logits: &[f32], lowest: f32) {
+        self.candidates.clear();
+        for (position, (&logit, &weight)) in logits.iter().zip(&self.weights).enumerate() {
+            if weight >= lowest {
+                self.candidates.push(Candidate {
+                    token: id_of(position),
+                    logit,
+                    weight,
+                });
+            }
+        }
     }
 }
 
@@ -45,13 +75,16 @@ pub(super) fn total(candidates: &[Candidate]) -> f64 {
     candidates.iter().map(|kept| f64::from(kept.weight)).sum()
 }
 
-/// Keeps the likeliest candidates, sorted, up to the one with which their share reaches `top_p`.
-fn nucleus(candidates: &mut Vec<Candidate>, top_p: f32) {
-    let wanted = f64::from(top_p) * total(candidates);
-    // Candidates below the mean weight of what may be lost cannot add up to it, so the nucleus lies above that weight.
-    let lost = f64::from(1.0 - top_p) * total(candidates);
-    let floor = lost / (candidates.len() as f64) * 0.999;
-    candidates.retain(|kept| f64::from(kept.weight) >= floor);
+/// The sum and the number of the weights that are not below `lowest`.
+fn mass_above(weights: &[f32], lowest: f32) -> (f64, f64) {
+    (weights.iter().filter(|&&weight| weight >= lowest))
+        .fold((0.0, 0.0), |(mass, count), &weight| {
+            (mass + f64::from(weight), count + 1.0)
+        })
+}
+
+/// Keeps the likeliest candidates, sorted, up to the one with which their weights reach `wanted`.
+fn keep_share(candidates: &mut Vec<Candidate>, wanted: f64) {
     let mut share = 0.0;
     let mut sorted = 0;
     while sorted < candidates.len() {
@@ -61,8 +94,8 @@ fn nucleus(candidates: &mut Vec<Candidate>, top_p: f32) {
             rest.select_nth_unstable_by(block - 1, likelier_first);
         }
         rest[..block].sort_unstable_by(likelier_first);
-        for place in 0..block {
-            share += f64::from(rest[place].weight);
+        for (place, kept) in rest[..block].iter().enumerate() {
+            share += f64::from(kept.weight);
             if share >= wanted {
                 candidates.truncate(sorted + place + 1);
                 return;
@@ -83,9 +116,9 @@ mod tests {
     use super::*;
 
     fn kept(logits: &[f32], sampling: &Sampling) -> Vec<u32> {
-        let mut candidates = Vec::new();
-        filter(logits, sampling, &mut candidates);
-        let mut tokens: Vec<u32> = candidates.iter().map(|kept| kept.token).collect();
+        let mut selection = Selection::default();
+        let kept = selection.of(logits, sampling).iter();
+        let mut tokens: Vec<u32> = kept.map(|kept| kept.token).collect();
         tokens.sort_unstable();
         tokens
     }

@@ -6,7 +6,7 @@ use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::Sampling;
-use super::filter::{Candidate, filter, total};
+use super::filter::{Selection, total};
 use super::logprobs::argmax;
 
 /// Chooses the tokens of one sequence.
@@ -25,7 +25,7 @@ pub struct Sampler {
     min_tokens: usize,
     end_tokens: Vec<u32>,
     random: ChaCha8Rng,
-    candidates: Vec<Candidate>,
+    selection: Selection,
 }
 
 impl Sampler {
@@ -40,7 +40,7 @@ impl Sampler {
             min_tokens: 0,
             end_tokens: Vec::new(),
             random: ChaCha8Rng::seed_from_u64(sampling.seed),
-            candidates: Vec::new(),
+            selection: Selection::default(),
         }
     }
 
@@ -113,15 +113,15 @@ impl Sampler {
     }
 
     fn draw(&mut self, logits: &[f32]) -> u32 {
-        filter(logits, &self.sampling, &mut self.candidates);
-        let target = self.uniform() * total(&self.candidates);
+        let uniform = self.uniform();
+        let candidates = self.selection.of(logits, &self.sampling);
+        let target = uniform * total(candidates);
         let mut sum = 0.0;
-        let drawn = self.candidates.iter().find(|candidate| {
+        let drawn = candidates.iter().find(|candidate| {
             sum += f64::from(candidate.weight);
             sum > target
         });
-        (drawn.or(self.candidates.last()))
-            .map_or_else(|| argmax(logits), |candidate| candidate.token)
+        (drawn.or(candidates.last())).map_or_else(|| argmax(logits), |kept| kept.token)
     }
 
     /// Number `generated` of the stream, in `[0, 1)` with 53 bits.

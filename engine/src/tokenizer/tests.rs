@@ -145,7 +145,6 @@ proptest! {
 }
 
 /// The published base model: the file `QUICKCHANGE_MODEL` names, or the one in the workspace's cache.
-#[expect(clippy::print_stderr, reason = "a test that skips a part says so")]
 fn base_model() -> Option<Tokenizer> {
     let cached = concat!(
         env!("CARGO_MANIFEST_DIR"),
@@ -203,7 +202,6 @@ fn the_base_model_gives_the_published_ids() {
 
 /// Strings and ids kept beside the checkout, from two other implementations.
 #[test]
-#[expect(clippy::print_stderr, reason = "a test that skips a part says so")]
 fn the_base_model_agrees_with_the_reference_ids_kept_outside() {
     let path = concat!(
         env!("CARGO_MANIFEST_DIR"),
