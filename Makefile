@@ -39,7 +39,8 @@ check: ## formatting, lints and documentation, warnings as errors
 
 .PHONY: openapi
 openapi: ## write openapi/openapi.json anew from the handlers
-	UPDATE_OPENAPI=1 $(CARGO) test --locked --package tests --test it -- openapi::
+	$(CARGO) run --locked --package server -- openapi >openapi/openapi.json.new
+	mv openapi/openapi.json.new openapi/openapi.json
 
 .PHONY: clients
 clients: model ## drive a running release server with the Python clients of others: openai, PEFT

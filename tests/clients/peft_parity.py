@@ -1,0 +1,88 @@
+"""Adapters made by PEFT serve here, and ours load in PEFT, with the same logits: python peft_parity.py ADDRESS MODEL.gguf PRETRAINED
+
+The reference runs the dequantised GGUF in f32. The server computes with int8 activations, so its log-probabilities may be off by
+0.25 on the reference's five likeliest tokens; the likeliest token must be the same wherever the reference is sure of it by 0.3.
+"""
+
+import pathlib
+import sys
+import tempfile
+
+import peft
+import requests
+import torch
+import transformers
+
+PROMPTS = [
+    "The capital of France is",
+    "Once upon a time, in a small village",
+    "### Input:\nThe battery died after two days.\n### Sentiment:",
+    "### Input:\nGreat sound, and it fits. I would buy it again.\n### Sentiment:",
+]
+TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+def load_base(path):
+    path = pathlib.Path(path).resolve()
+    return transformers.AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32).eval()
+
+
+def random_adapter(base, folder):
+    """Saves an adapter of rank 5 and scale 3 whose A and B are both random."""
+    torch.manual_seed(17)
+    config = peft.LoraConfig(r=5, lora_alpha=15, target_modules=TARGETS, task_type="CAUSAL_LM")
+    model = peft.get_peft_model(base, config)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(0, 0.02)
+    model.save_pretrained(folder)
+    model.unload()
+
+
+def compare(address, name, model):
+    worst = 0.0
+    for prompt in PROMPTS:
+        ids = requests.post(address + "/tokenize", json={"prompt": prompt}).json()["tokens"]
+        with torch.no_grad():
+            expected = torch.log_softmax(model(torch.tensor([ids])).logits[0, -1], dim=-1)
+        values, tokens = expected.topk(5)
+        body = {"model": name, "prompt": ids, "max_tokens": 1, "temperature": 0, "logprobs": 20, "ignore_eos": True}
+        answer = requests.post(address + "/v1/completions", json=body).json()["choices"][0]["logprobs"]
+        for rank, (value, token) in enumerate(zip(values.tolist(), tokens.tolist())):
+            text = requests.post(address + "/detokenize", json={"tokens": [token]}).json()["prompt"]
+            got = answer["top_logprobs"][0][text]
+            worst = max(worst, abs(got - value))
+            assert abs(got - value) <= 0.25, f"{name}, {prompt!r}, {text!r}: served {got:.3f}, PEFT {value:.3f}"
+            if rank == 0 and value - values[1].item() > 0.3:
+                assert answer["tokens"][0] == text, f"{name}, {prompt!r}: served {answer['tokens'][0]!r}, PEFT {text!r}"
+    print(f"{name}: largest difference of a log-probability {worst:.3f}")
+
+
+def upload(address, name, folder):
+    folder = pathlib.Path(folder)
+    files = {
+        "config": (folder / "adapter_config.json").read_bytes(),
+        "weights": (folder / "adapter_model.safetensors").read_bytes(),
+    }
+    answer = requests.post(address + "/v1/adapters", data={"name": name}, files=files)
+    assert answer.status_code == 201, answer.text
+
+
+def main():
+    address, gguf, pretrained = sys.argv[1:]
+    compared = 1
+    compare(address, "", load_base(gguf))
+    with tempfile.TemporaryDirectory() as folder:
+        random_adapter(load_base(gguf), folder)
+        upload(address, "made-by-peft", folder)
+        compare(address, "made-by-peft", peft.PeftModel.from_pretrained(load_base(gguf), folder).eval())
+        compared += 1
+    for folder in sorted(path for path in pathlib.Path(pretrained).iterdir() if (path / "adapter_config.json").is_file()):
+        compare(address, folder.name, peft.PeftModel.from_pretrained(load_base(gguf), folder).eval())
+        compared += 1
+    print(f"PEFT parity: {compared} passed, 0 failed")
+
+
+if __name__ == "__main__":
+    main()

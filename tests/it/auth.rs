@@ -1,0 +1,53 @@
+//! Keys and their scopes.
+
+use serde_json::json;
+
+use crate::harness::{App, Options};
+
+async fn guarded() -> App {
+    let options = Options {
+        api_key: vec!["for-inference".to_owned()],
+        admin_key: vec!["for-everything".to_owned()],
+        ..Options::default()
+    };
+    App::start_with(options).await
+}
+
+#[tokio::test]
+async fn without_a_key_only_health_is_answered() {
+    let app = guarded().await;
+    assert_eq!(app.client.get("/health").await.status, 200);
+    assert_eq!(app.client.get("/ready").await.status, 200);
+    for path in ["/v1/models", "/v1/adapters", "/v1/evaluations"] {
+        assert_eq!(app.client.get(path).await.status, 401, "{path}");
+    }
+    let reply = app
+        .client
+        .completions(&json!({"prompt": "a", "max_tokens": 1}))
+        .await;
+    assert_eq!(reply.status, 401);
+    assert_eq!(reply.json()["error"]["type"], "authentication_error");
+}
+
+#[tokio::test]
+async fn a_wrong_key_is_refused() {
+    let app = guarded().await;
+    let reply = app.client.with_key("for-nothing").get("/v1/models").await;
+    assert_eq!(reply.status, 401);
+}
+
+#[tokio::test]
+async fn a_key_opens_the_routes_of_its_scope_and_no_others() {
+    let app = guarded().await;
+    let inference = app.client.with_key("for-inference");
+    let body = json!({"prompt": "a", "max_tokens": 1});
+    assert_eq!(inference.completions(&body).await.status, 200);
+    let refused = inference.load_path("x", "x").await;
+    assert_eq!(refused.status, 403, "{}", refused.body);
+    assert_eq!(refused.json()["error"]["type"], "authentication_error");
+
+    let admin = app.client.with_key("for-everything");
+    assert_eq!(admin.completions(&body).await.status, 200);
+    app.place("x", 3);
+    assert_eq!(admin.load_path("x", "x").await.status, 201);
+}

@@ -1,0 +1,168 @@
+//! A server in this process, on a free port, with folders of its own.
+
+use std::path::PathBuf;
+
+use server::application::{Application, StopHandle};
+use server::configuration::Configuration;
+use tempfile::TempDir;
+use tokio::runtime::{Builder, Runtime};
+
+use super::{BaseFile, Client, Random};
+
+/// How a test's server differs from the usual one.
+pub(crate) struct Options {
+    pub(crate) base: BaseFile,
+    pub(crate) threads: usize,
+    pub(crate) max_queue: usize,
+    pub(crate) max_running: usize,
+    pub(crate) admin_key: Vec<String>,
+    pub(crate) api_key: Vec<String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            base: BaseFile::tiny(),
+            threads: 1,
+            max_queue: 256,
+            max_running: 64,
+            admin_key: Vec::new(),
+            api_key: Vec::new(),
+        }
+    }
+}
+
+/// A running server; it ends with the test.
+pub(crate) struct App {
+    pub(crate) client: Client,
+    pub(crate) base: BaseFile,
+    folder: TempDir,
+    configuration: Configuration,
+    stop: StopHandle,
+    /// The server's own, so that ending it ends whatever the server does in the background; taken when the server goes.
+    runtime: Option<Runtime>,
+}
+
+impl App {
+    /// The tiny model, no adapters.
+    pub(crate) async fn start() -> Self {
+        Self::start_with(Options::default()).await
+    }
+
+    /// The tiny model and adapters with the given names; the weights of the i-th come from seed i.
+    pub(crate) async fn with_adapters(names: &[&str]) -> Self {
+        let app = Self::start().await;
+        for (seed, name) in names.iter().enumerate() {
+            let files = super::AdapterDirectory::random(&app.base, seed as u64);
+            app.client.upload(name, &files).await.expect(201);
+        }
+        app
+    }
+
+    pub(crate) async fn start_with(options: Options) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs_err::create_dir(folder.path().join("pretrained")).unwrap();
+        let configuration = Configuration {
+            port: 0,
+            model: options.base.path.clone(),
+            served_name: options.base.name.to_owned(),
+            pretrained: Some(folder.path().join("pretrained")),
+            store: folder.path().join("store"),
+            data: None,
+            threads: options.threads,
+            max_queue: options.max_queue,
+            max_running: options.max_running,
+            admin_key: options.admin_key,
+            api_key: options.api_key,
+            drain_seconds: 0,
+            ..Configuration::defaults()
+        };
+        Self::run(options.base, folder, configuration).await
+    }
+
+    /// Ends the server and starts another on the same folders. Nothing in the background gets to finish.
+    pub(crate) async fn restart(mut self) -> Self {
+        self.stop.stop().await;
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+        let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap());
+        Self::run(self.base.clone(), folder, self.configuration.clone()).await
+    }
+
+    /// Lets the server finish what it has and refuse the rest.
+    pub(crate) async fn drain(&self) {
+        self.stop.drain().await;
+    }
+
+    async fn run(base: BaseFile, folder: TempDir, configuration: Configuration) -> Self {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let building = runtime.spawn(Application::build(configuration.clone()));
+        let application = building.await.unwrap().unwrap();
+        let client = Client::new(application.port());
+        let stop = application.handle();
+        runtime.spawn(application.run_until_stopped());
+        Self {
+            client,
+            base,
+            folder,
+            configuration,
+            stop,
+            runtime: Some(runtime),
+        }
+    }
+
+    /// The folder that `path` and `lora_path` are resolved under.
+    pub(crate) fn adapters_root(&self) -> PathBuf {
+        self.folder.path().join("pretrained")
+    }
+
+    /// A folder outside every root of the server.
+    pub(crate) fn outside(&self) -> PathBuf {
+        self.folder.path().join("outside")
+    }
+
+    /// Weights files of adapters that the server keeps for a restart.
+    pub(crate) fn stored_weights(&self) -> usize {
+        let mut folders = vec![self.folder.path().join("store")];
+        let mut found = 0;
+        while let Some(folder) = folders.pop() {
+            for entry in fs_err::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path
+                    .extension()
+                    .is_some_and(|extension| extension == "safetensors")
+                {
+                    found += 1;
+                }
+            }
+        }
+        found
+    }
+
+    /// Puts a random adapter under the adapters root without telling the server.
+    pub(crate) fn place(&self, name: &str, seed: u64) -> String {
+        Random::new(&self.base, seed)
+            .write_to(&self.adapters_root().join(name))
+            .to_string()
+    }
+}
+
+impl Drop for App {
+    fn drop(&mut self) {
+        let (stop, runtime) = (self.stop.clone(), self.runtime.take());
+        // Apart, because a runtime must not be waited for inside of another.
+        std::thread::spawn(move || {
+            if let Some(runtime) = runtime {
+                runtime.block_on(stop.stop());
+                runtime.shutdown_background();
+            }
+        });
+    }
+}

@@ -1,0 +1,59 @@
+//! The evaluation routes of the client, and the server that evaluations are asked of.
+
+use ::adapters::{Manifest, Method};
+use serde_json::Value;
+
+use super::{App, Client, Random, Reply, Stream};
+
+impl Client {
+    pub(crate) async fn evaluate(&self, body: &Value) -> Reply {
+        self.post("/v1/evaluations", body).await
+    }
+
+    pub(crate) async fn evaluation(&self, id: &str) -> Reply {
+        self.get(&format!("/v1/evaluations/{id}")).await
+    }
+
+    /// Every progress event of an evaluation; returns once the evaluation has ended.
+    pub(crate) async fn evaluation_events(&self, id: &str) -> Stream {
+        Stream::parse(&self.get(&format!("/v1/evaluations/{id}/events")).await)
+    }
+
+    pub(crate) async fn evaluation_report(&self, id: &str, format: &str) -> Reply {
+        self.get(&format!("/v1/evaluations/{id}/report?format={format}"))
+            .await
+    }
+
+    pub(crate) async fn cancel_evaluation(&self, id: &str) -> Reply {
+        self.delete(&format!("/v1/evaluations/{id}")).await
+    }
+
+    /// Starts an evaluation, waits for its end and returns it as it stands then.
+    pub(crate) async fn evaluate_to_the_end(&self, body: &Value) -> Value {
+        let started = self.evaluate(body).await.expect(202);
+        let id = started["id"].as_str().unwrap().to_owned();
+        self.evaluation_events(&id).await;
+        self.evaluation(&id).await.expect(200)
+    }
+}
+
+impl App {
+    /// A server with `moods`, an adapter whose manifest says it was trained on the sentiment task.
+    pub(crate) async fn with_moods() -> Self {
+        let app = Self::start().await;
+        let mut adapter = Random::new(&app.base, 1);
+        adapter.manifest = Manifest {
+            task: Some("sentiment".to_owned()),
+            method: Method::Ft,
+            base_model: "tiny".to_owned(),
+            labels: vec!["positive".to_owned(), "negative".to_owned()],
+            trained_on: Some("amazon".to_owned()),
+            ..Manifest::default()
+        };
+        app.client
+            .upload("moods", &adapter.write())
+            .await
+            .expect(201);
+        app
+    }
+}

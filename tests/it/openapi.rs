@@ -1,0 +1,59 @@
+//! The served description has every route. That the committed one is the same is for the server's own tests.
+
+use crate::harness::App;
+
+const ROUTES: [&str; 31] = [
+    "post /v1/completions",
+    "post /v1/chat/completions",
+    "post /v1/classify",
+    "post /v1/score",
+    "post /tokenize",
+    "post /detokenize",
+    "get /tokenizer_info",
+    "get /v1/models",
+    "get /v1/models/{id}",
+    "get /v1/adapters",
+    "post /v1/adapters",
+    "get /v1/adapters/{name}",
+    "put /v1/adapters/{name}",
+    "delete /v1/adapters/{name}",
+    "post /v1/adapters/{name}/activate",
+    "post /v1/adapters/{name}/rollback",
+    "post /v1/load_lora_adapter",
+    "post /v1/unload_lora_adapter",
+    "get /v1/tasks",
+    "post /v1/evaluations",
+    "post /v1/evaluations/ood",
+    "post /v1/evaluations/cross-task",
+    "get /v1/evaluations",
+    "get /v1/evaluations/{id}",
+    "delete /v1/evaluations/{id}",
+    "get /v1/evaluations/{id}/events",
+    "get /v1/evaluations/{id}/report",
+    "get /health",
+    "get /ready",
+    "get /version",
+    "get /metrics",
+];
+
+#[tokio::test]
+async fn every_route_is_described_with_its_answers() {
+    let app = App::start().await;
+    let description = app.client.get("/openapi.json").await.expect(200);
+    for route in ROUTES {
+        let (method, path) = route.split_once(' ').unwrap();
+        let operation = &description["paths"][path][method];
+        assert!(
+            operation["responses"].is_object(),
+            "{route} is not described"
+        );
+        let said = operation["summary"]
+            .as_str()
+            .or(operation["description"].as_str());
+        assert!(
+            said.is_some_and(|text| !text.is_empty()),
+            "{route} does not say what it does"
+        );
+    }
+    assert_eq!(app.client.get("/docs/").await.status, 200);
+}
