@@ -150,21 +150,58 @@ impl TrainArguments {
             return Err(TrainerError::argument(flag, "0", "at least 1"));
         }
         let sign_checked = [
-            ("--lr", self.learning_rate, self.learning_rate > 0.0, "a number above 0, such as 5e-4"),
-            ("--alpha", self.alpha, self.alpha > 0.0, "a number above 0, usually twice the rank"),
-            ("--clip", self.clip, self.clip >= 0.0, "a norm, or 0 for no limit"),
-            ("--weight-decay", self.weight_decay, self.weight_decay >= 0.0, "0 or more"),
-            ("--dropout", f64::from(self.dropout), (0.0..1.0).contains(&self.dropout), "0 or more and below 1"),
+            (
+                "--lr",
+                self.learning_rate,
+                self.learning_rate > 0.0,
+                "a number above 0, such as 5e-4",
+            ),
+            (
+                "--alpha",
+                self.alpha,
+                self.alpha > 0.0,
+                "a number above 0, usually twice the rank",
+            ),
+            (
+                "--clip",
+                self.clip,
+                self.clip >= 0.0,
+                "a norm, or 0 for no limit",
+            ),
+            (
+                "--weight-decay",
+                self.weight_decay,
+                self.weight_decay >= 0.0,
+                "0 or more",
+            ),
+            (
+                "--dropout",
+                f64::from(self.dropout),
+                (0.0..1.0).contains(&self.dropout),
+                "0 or more and below 1",
+            ),
         ];
-        if let Some((flag, value, ..)) = sign_checked.iter().find(|(_, value, valid, _)| !valid || !value.is_finite()) {
-            let expected = sign_checked.iter().find(|(name, ..)| name == flag).map_or("", |(.., expected)| expected);
+        if let Some((flag, value, ..)) = sign_checked
+            .iter()
+            .find(|(_, value, valid, _)| !valid || !value.is_finite())
+        {
+            let expected = sign_checked
+                .iter()
+                .find(|(name, ..)| name == flag)
+                .map_or("", |(.., expected)| expected);
             return Err(TrainerError::argument(flag, &value.to_string(), expected));
         }
         match (self.method, self.shots()) {
-            (Method::Ft, shots @ 1..) => {
-                Err(TrainerError::argument("--shots", &shots.to_string(), "0 with --method ft; use --method fticl"))
-            }
-            (Method::Fticl, 0) => Err(TrainerError::argument("--shots", "0", "at least 1 with --method fticl")),
+            (Method::Ft, shots @ 1..) => Err(TrainerError::argument(
+                "--shots",
+                &shots.to_string(),
+                "0 with --method ft; use --method fticl",
+            )),
+            (Method::Fticl, 0) => Err(TrainerError::argument(
+                "--shots",
+                "0",
+                "at least 1 with --method fticl",
+            )),
             _ => Ok(()),
         }
     }
@@ -184,7 +221,10 @@ fn parse_method(text: &str) -> Result<Method, String> {
 
 fn parse_projection(text: &str) -> Result<Projection, String> {
     Projection::from_peft_name(text.trim()).ok_or_else(|| {
-        let known: Vec<&str> = Projection::ALL.iter().map(|projection| projection.peft_name()).collect();
+        let known: Vec<&str> = Projection::ALL
+            .iter()
+            .map(|projection| projection.peft_name())
+            .collect();
         format!("expected some of {}", known.join(", "))
     })
 }

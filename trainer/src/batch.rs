@@ -40,8 +40,15 @@ impl PassBuilder {
         let rows = self.tokens.len()..self.tokens.len() + tokens.len();
         if !tokens.is_empty() {
             self.tokens.extend_from_slice(tokens);
-            let prefix = prefix.iter().filter(|range| !range.is_empty()).cloned().collect();
-            self.segments.push(Segment { rows: rows.clone(), prefix });
+            let prefix = prefix
+                .iter()
+                .filter(|range| !range.is_empty())
+                .cloned()
+                .collect();
+            self.segments.push(Segment {
+                rows: rows.clone(),
+                prefix,
+            });
         }
         rows
     }
@@ -58,7 +65,13 @@ impl PassBuilder {
 
     pub(crate) fn finish(self) -> Pass {
         let segments = Arc::new(Segments::new(self.segments));
-        Pass { inputs: Inputs { tokens: self.tokens, segments }, targets: self.targets }
+        Pass {
+            inputs: Inputs {
+                tokens: self.tokens,
+                segments,
+            },
+            targets: self.targets,
+        }
     }
 }
 
@@ -92,14 +105,20 @@ pub fn passes(examples: &[&TokenizedExample], rows_per_pass: usize) -> Vec<Pass>
 
 /// How many tokens all prompts start with, leaving each at least one of its own; 0 where sharing would not pay.
 pub(crate) fn shared_start<'a>(mut prompts: impl Iterator<Item = &'a [u32]>) -> usize {
-    let Some(first) = prompts.next() else { return 0 };
+    let Some(first) = prompts.next() else {
+        return 0;
+    };
     let mut alone = true;
     let shared = prompts.fold(first.len().saturating_sub(1), |shared, prompt| {
         alone = false;
         let common = first.iter().zip(prompt).take_while(|(a, b)| a == b).count();
         shared.min(common).min(prompt.len().saturating_sub(1))
     });
-    if alone || shared < SHORTEST_SHARED_START { 0 } else { shared }
+    if alone || shared < SHORTEST_SHARED_START {
+        0
+    } else {
+        shared
+    }
 }
 
 #[cfg(test)]
@@ -107,7 +126,11 @@ mod tests {
     use super::*;
 
     fn example(prompt: impl IntoIterator<Item = u32>, completion: &[u32]) -> TokenizedExample {
-        TokenizedExample { prompt: prompt.into_iter().collect(), completion: completion.to_vec(), label: None }
+        TokenizedExample {
+            prompt: prompt.into_iter().collect(),
+            completion: completion.to_vec(),
+            label: None,
+        }
     }
 
     #[test]
@@ -118,7 +141,13 @@ mod tests {
         assert_eq!(passes.len(), 1);
         let expected: Vec<u32> = (1..=20).chain([50, 51, 7]).chain([60, 8, 9]).collect();
         assert_eq!(passes[0].inputs.tokens, expected);
-        assert_eq!(passes[0].targets, Targets { rows: vec![21, 22, 23, 24, 25], tokens: vec![7, 2, 8, 9, 2] });
+        assert_eq!(
+            passes[0].targets,
+            Targets {
+                rows: vec![21, 22, 23, 24, 25],
+                tokens: vec![7, 2, 8, 9, 2]
+            }
+        );
         let positions = passes[0].inputs.segments.positions();
         assert_eq!(positions[18..], [18, 19, 20, 21, 22, 20, 21, 22]);
     }

@@ -36,8 +36,16 @@ impl Card<'_> {
     }
 
     fn heading(&self) -> String {
-        let Self { arguments, manifest, version, .. } = self;
-        let name = arguments.out.file_name().map_or_else(|| "adapter".into(), |name| name.to_string_lossy());
+        let Self {
+            arguments,
+            manifest,
+            version,
+            ..
+        } = self;
+        let name = arguments
+            .out
+            .file_name()
+            .map_or_else(|| "adapter".into(), |name| name.to_string_lossy());
         let task = arguments.task;
         let kind = match task.kind() {
             Kind::Classification => format!("classification into {}", manifest.labels.join(", ")),
@@ -56,24 +64,71 @@ impl Card<'_> {
     }
 
     fn training(&self) -> String {
-        let Self { arguments, manifest, .. } = self;
-        let targets: Vec<&str> = arguments.targets.iter().map(|target| target.peft_name()).collect();
+        let Self {
+            arguments,
+            manifest,
+            ..
+        } = self;
+        let targets: Vec<&str> = arguments
+            .targets
+            .iter()
+            .map(|target| target.peft_name())
+            .collect();
         let rows = [
-            ("Training data", manifest.trained_on.clone().unwrap_or_default()),
-            ("Examples", manifest.train_examples.unwrap_or_default().to_string()),
-            ("Inputs cut to fit", format!("{} (longest sequence {} tokens)", self.shortened, arguments.max_length)),
+            (
+                "Training data",
+                manifest.trained_on.clone().unwrap_or_default(),
+            ),
+            (
+                "Examples",
+                manifest.train_examples.unwrap_or_default().to_string(),
+            ),
+            (
+                "Inputs cut to fit",
+                format!(
+                    "{} (longest sequence {} tokens)",
+                    self.shortened, arguments.max_length
+                ),
+            ),
             ("Prompt", manifest.prompt.to_string()),
-            ("Epochs, optimizer steps", format!("{}, {}", arguments.epochs, self.steps)),
-            ("Batch", format!("{} examples × {} accumulated", arguments.batch_size, arguments.accumulate)),
-            ("Learning rate", format!("{}, {} warm-up steps, linear decay", arguments.learning_rate, arguments.warmup)),
-            ("Rank, alpha, dropout", format!("{}, {}, {}", arguments.rank, arguments.alpha, arguments.dropout)),
+            (
+                "Epochs, optimizer steps",
+                format!("{}, {}", arguments.epochs, self.steps),
+            ),
+            (
+                "Batch",
+                format!(
+                    "{} examples × {} accumulated",
+                    arguments.batch_size, arguments.accumulate
+                ),
+            ),
+            (
+                "Learning rate",
+                format!(
+                    "{}, {} warm-up steps, linear decay",
+                    arguments.learning_rate, arguments.warmup
+                ),
+            ),
+            (
+                "Rank, alpha, dropout",
+                format!(
+                    "{}, {}, {}",
+                    arguments.rank, arguments.alpha, arguments.dropout
+                ),
+            ),
             ("Targets", targets.join(", ")),
             ("Trained values", self.parameters.to_string()),
-            ("Weight decay, clipping", format!("{}, {}", arguments.weight_decay, arguments.clip)),
+            (
+                "Weight decay, clipping",
+                format!("{}, {}", arguments.weight_decay, arguments.clip),
+            ),
             ("Seed", arguments.seed.to_string()),
             ("Time", format!("{:.0} s", self.seconds)),
         ];
-        let mut text = format!("## Training\n\n```\n{}\n```\n\n| | |\n|---|---|\n", self.command_line);
+        let mut text = format!(
+            "## Training\n\n```\n{}\n```\n\n| | |\n|---|---|\n",
+            self.command_line
+        );
         for (name, value) in rows {
             write_line(&mut text, format_args!("| {name} | {value} |"));
         }
@@ -90,10 +145,19 @@ impl Card<'_> {
             last.examples
         );
         let labelled = last.accuracy.is_some();
-        text += if labelled { "| epoch | loss | accuracy |\n|---|---|---|\n" } else { "| epoch | loss |\n|---|---|\n" };
+        text += if labelled {
+            "| epoch | loss | accuracy |\n|---|---|---|\n"
+        } else {
+            "| epoch | loss |\n|---|---|\n"
+        };
         for (epoch, score) in self.held_out.iter().enumerate() {
-            let accuracy = score.accuracy.map_or_else(String::new, |accuracy| format!(" {accuracy:.3} |"));
-            write_line(&mut text, format_args!("| {} | {:.4} |{accuracy}", epoch, score.loss));
+            let accuracy = score
+                .accuracy
+                .map_or_else(String::new, |accuracy| format!(" {accuracy:.3} |"));
+            write_line(
+                &mut text,
+                format_args!("| {} | {:.4} |{accuracy}", epoch, score.loss),
+            );
         }
         text + "\nEpoch 0 is the base model before training.\n\n"
     }
@@ -105,5 +169,8 @@ fn write_line(text: &mut String, line: std::fmt::Arguments<'_>) {
 
 /// The labels a manifest lists for a task.
 pub(crate) fn labels(task: Task) -> Vec<String> {
-    task.labels().iter().map(|&label| label.to_owned()).collect()
+    task.labels()
+        .iter()
+        .map(|&label| label.to_owned())
+        .collect()
 }

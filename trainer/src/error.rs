@@ -88,7 +88,9 @@ pub enum TrainerError {
         first: String,
     },
     /// The loss or the gradient is not a number any more.
-    #[error("step {step}: the loss is {loss} and the norm of its gradient {norm}; lower --lr or set --clip")]
+    #[error(
+        "step {step}: the loss is {loss} and the norm of its gradient {norm}; lower --lr or set --clip"
+    )]
     Diverged {
         /// The optimizer step, from 1.
         step: usize,
@@ -110,6 +112,10 @@ pub enum TrainerError {
 
 impl TrainerError {
     pub(crate) fn argument(flag: &str, got: &str, expected: &str) -> Self {
-        Self::Argument { flag: flag.into(), got: got.into(), expected: expected.into() }
+        Self::Argument {
+            flag: flag.into(),
+            got: got.into(),
+            expected: expected.into(),
+        }
     }
 }

@@ -48,7 +48,9 @@ pub fn held_out(
         let log_probabilities = model.log_probabilities(parameters, &pass.inputs, &pass.targets)?;
         for choices in candidates.chunk_by(|left, right| left.example == right.example) {
             let example = &examples[choices[0].example];
-            let gold = choices.iter().find(|candidate| example.label.is_none_or(|label| label == candidate.choice));
+            let gold = choices
+                .iter()
+                .find(|candidate| example.label.is_none_or(|label| label == candidate.choice));
             if let Some(gold) = gold {
                 loss -= log_probabilities[gold.targets.clone()].iter().sum::<f64>();
                 tokens += gold.targets.len();
@@ -57,7 +59,9 @@ pub fn held_out(
                 let own_tokens = candidate.targets.start..candidate.targets.end - 1;
                 log_probabilities[own_tokens].iter().sum::<f64>()
             };
-            let best = choices.iter().max_by(|left, right| score(left).total_cmp(&score(right)));
+            let best = choices
+                .iter()
+                .max_by(|left, right| score(left).total_cmp(&score(right)));
             correct += usize::from(best.is_some_and(|best| Some(best.choice) == example.label));
         }
     }
@@ -80,8 +84,11 @@ fn scoring_passes(
     for (index, example) in examples.iter().enumerate() {
         let own = std::slice::from_ref(&example.completion);
         let choices = if labels.is_empty() { own } else { labels };
-        let rows = example.prompt.len() - shared + choices.iter().map(|choice| choice.len() - 1).sum::<usize>();
-        if let Some((full, _, candidates, _)) = open.take_if(|(builder, ..)| builder.rows() + rows > rows_per_pass) {
+        let rows = example.prompt.len() - shared
+            + choices.iter().map(|choice| choice.len() - 1).sum::<usize>();
+        if let Some((full, _, candidates, _)) =
+            open.take_if(|(builder, ..)| builder.rows() + rows > rows_per_pass)
+        {
             passes.push((full.finish(), candidates));
         }
         let (builder, context, candidates, targets) = open.get_or_insert_with(|| {
@@ -94,9 +101,15 @@ fn scoring_passes(
             let tokens = &completion[..completion.len() - 1];
             let rows = builder.segment(tokens, &[context.clone(), prompt.clone()]);
             let predicting = std::iter::once(prompt.end - 1).chain(rows);
-            predicting.zip(completion).for_each(|(row, &token)| builder.target(row, token));
+            predicting
+                .zip(completion)
+                .for_each(|(row, &token)| builder.target(row, token));
             let targets_end = *targets + completion.len();
-            candidates.push(Candidate { example: index, choice, targets: *targets..targets_end });
+            candidates.push(Candidate {
+                example: index,
+                choice,
+                targets: *targets..targets_end,
+            });
             *targets = targets_end;
         }
     }

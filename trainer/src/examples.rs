@@ -47,22 +47,43 @@ impl ExampleTokenizer<'_> {
     ///
     /// # Errors
     /// [`TrainerError::ExampleTooLong`] when it does not fit without any input; prompt errors.
-    pub fn tokenize(&self, index: usize, example: &Example) -> Result<(TokenizedExample, bool), TrainerError> {
+    pub fn tokenize(
+        &self,
+        index: usize,
+        example: &Example,
+    ) -> Result<(TokenizedExample, bool), TrainerError> {
         let completion = self.completion(&example.output);
-        let label = self.task.labels().iter().position(|label| *label == example.output);
+        let label = self
+            .task
+            .labels()
+            .iter()
+            .position(|label| *label == example.output);
         let mut fields = example.fields.clone();
         let mut cut = false;
         loop {
-            let text = self.context.clone() + &self.prompts.render(self.prompt, self.task, &fields)?;
+            let text =
+                self.context.clone() + &self.prompts.render(self.prompt, self.task, &fields)?;
             let prompt = self.tokenizer.encode(&text, false);
             let tokens = prompt.len() + completion.len();
             if tokens <= self.max_length {
-                return Ok((TokenizedExample { prompt, completion, label }, cut));
+                return Ok((
+                    TokenizedExample {
+                        prompt,
+                        completion,
+                        label,
+                    },
+                    cut,
+                ));
             }
             cut = true;
             if !self.shorten(&mut fields, tokens - self.max_length) {
                 let (target, limit) = (completion.len(), self.max_length);
-                return Err(TrainerError::ExampleTooLong { index, tokens, target, limit });
+                return Err(TrainerError::ExampleTooLong {
+                    index,
+                    tokens,
+                    target,
+                    limit,
+                });
             }
         }
     }
@@ -78,12 +99,21 @@ impl ExampleTokenizer<'_> {
     /// The completion of each label, in the task's order.
     #[must_use]
     pub fn labels(&self) -> Vec<Vec<u32>> {
-        self.task.labels().iter().map(|label| self.completion(label)).collect()
+        self.task
+            .labels()
+            .iter()
+            .map(|label| self.completion(label))
+            .collect()
     }
 
     /// Cuts `excess` tokens off the end of the longest field; false when nothing is left to cut.
     fn shorten(&self, fields: &mut Fields, excess: usize) -> bool {
-        let Some(text) = fields.0.values_mut().max_by_key(|text| text.len()).filter(|text| !text.is_empty()) else {
+        let Some(text) = fields
+            .0
+            .values_mut()
+            .max_by_key(|text| text.len())
+            .filter(|text| !text.is_empty())
+        else {
             return false;
         };
         let tokens = self.tokenizer.encode(text, false);

@@ -9,7 +9,7 @@ use engine::{DenseLayer, DenseWeights, ModelConfig};
 use crate::operations::attention::Attention;
 use crate::operations::head_loss::Head;
 use crate::operations::rms_norm::RmsNorm;
-use crate::operations::rotary::{RotatedRows, Rotary};
+use crate::operations::rotary::{Rotary, RotatedRows};
 
 /// Everything frozen.
 pub(crate) struct FrozenModel {
@@ -38,28 +38,55 @@ pub(crate) struct FrozenLayer {
 
 impl FrozenModel {
     pub(crate) fn new(weights: DenseWeights) -> Self {
-        let DenseWeights { config, embedding, layers, output_norm, head } = weights;
-        let attention =
-            Attention { heads: config.heads, kv_heads: config.kv_heads, head_width: config.head_dim };
+        let DenseWeights {
+            config,
+            embedding,
+            layers,
+            output_norm,
+            head,
+        } = weights;
+        let attention = Attention {
+            heads: config.heads,
+            kv_heads: config.kv_heads,
+            head_width: config.head_dim,
+        };
         let rotary = Rotary::new(config.context_length, config.head_dim, config.rope_theta);
         let layers = layers.into_iter().map(FrozenLayer::new).collect();
-        Self { config, layers, attention, rotary, embedding, output_norm, head }
+        Self {
+            config,
+            layers,
+            attention,
+            rotary,
+            embedding,
+            output_norm,
+            head,
+        }
     }
 
     /// Rows of the embedding, `[tokens, hidden]`.
     pub(crate) fn embed(&self, tokens: &[u32]) -> Vec<f32> {
         let hidden = self.config.hidden;
-        tokens.iter().flat_map(|&token| &self.embedding[token as usize * hidden..][..hidden]).copied().collect()
+        tokens
+            .iter()
+            .flat_map(|&token| &self.embedding[token as usize * hidden..][..hidden])
+            .copied()
+            .collect()
     }
 
     /// The final normalisation and output projection, the embedding itself where they are tied.
     pub(crate) fn head(&self) -> Head<'_> {
-        Head { norm: self.norm(&self.output_norm), weight: self.head.as_ref().unwrap_or(&self.embedding) }
+        Head {
+            norm: self.norm(&self.output_norm),
+            weight: self.head.as_ref().unwrap_or(&self.embedding),
+        }
     }
 
     /// A normalisation with this model's ε.
     pub(crate) fn norm<'a>(&self, weight: &'a [f32]) -> RmsNorm<'a> {
-        RmsNorm { weight, epsilon: self.config.rms_epsilon }
+        RmsNorm {
+            weight,
+            epsilon: self.config.rms_epsilon,
+        }
     }
 
     /// The heads to rotate in a buffer of queries, keys and values.
@@ -76,7 +103,9 @@ impl FrozenLayer {
     fn new(layer: DenseLayer) -> Self {
         let stacked = |mut first: Vec<f32>, others: [Vec<f32>; 2]| {
             first.reserve_exact(others.iter().map(Vec::len).sum());
-            others.iter().for_each(|other| first.extend_from_slice(other));
+            others
+                .iter()
+                .for_each(|other| first.extend_from_slice(other));
             first
         };
         Self {

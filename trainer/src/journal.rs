@@ -55,10 +55,16 @@ impl Journal {
         let mut name = out.file_name().unwrap_or_default().to_os_string();
         name.push(".training_log.jsonl");
         let path = out.with_file_name(name);
-        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        if let Some(parent) = path
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty())
+        {
             fs::create_dir_all(parent)?;
         }
-        Ok(Self { file: fs::File::create(&path)?, path })
+        Ok(Self {
+            file: fs::File::create(&path)?,
+            path,
+        })
     }
 
     pub(crate) fn write(&mut self, entry: &Entry) -> std::io::Result<()> {

@@ -69,15 +69,27 @@ impl DecoderLayer {
             (output, inner)
         };
 
-        let normed = self.model.norm(&self.weights().attention_norm).forward(input);
+        let normed = self
+            .model
+            .norm(&self.weights().attention_norm)
+            .forward(input);
         let (mut query_key_value, inner_qkv) = project(QUERY_KEY_VALUE, &normed);
         drop(normed);
-        self.model.rotary.rotate(&mut query_key_value, self.model.rotated(self.segments.positions()));
-        let attended = self.model.attention.forward(&query_key_value, &self.segments);
+        self.model.rotary.rotate(
+            &mut query_key_value,
+            self.model.rotated(self.segments.positions()),
+        );
+        let attended = self
+            .model
+            .attention
+            .forward(&query_key_value, &self.segments);
         let mut middle = input.to_vec();
         let inner_output = linear(ATTENTION_OUTPUT).forward(&attended, &mut middle, true);
 
-        let normed = self.model.norm(&self.weights().feed_forward_norm).forward(&middle);
+        let normed = self
+            .model
+            .norm(&self.weights().feed_forward_norm)
+            .forward(&middle);
         let (gate_up, inner_gate_up) = project(GATE_UP, &normed);
         drop(normed);
         let activated = swiglu::forward(&gate_up, self.model.config.intermediate);
@@ -85,19 +97,44 @@ impl DecoderLayer {
         let inner_down = linear(DOWN).forward(&activated, &mut output, true);
 
         let inner = [inner_qkv, inner_output, inner_gate_up, inner_down];
-        (output, Kept { query_key_value, attended, middle, gate_up, inner })
+        (
+            output,
+            Kept {
+                query_key_value,
+                attended,
+                middle,
+                gate_up,
+                inner,
+            },
+        )
     }
 
     /// The gradients of the trained values and, where somebody needs it, of the input.
-    fn backward(&self, input: &[f32], parameters: &[f32], gradient: &[f32]) -> (Vec<f32>, Option<Vec<f32>>) {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Kept { query_key_value, attended, middle, gate_up, inner } =
-            kept.expect("a layer's forward ran before its backward, which runs once");
+    fn backward(
+        &self,
+        input: &[f32],
+        parameters: &[f32],
+        gradient: &[f32],
+    ) -> (Vec<f32>, Option<Vec<f32>>) {
+        let kept = self
+            .kept
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let Kept {
+            query_key_value,
+            attended,
+            middle,
+            gate_up,
+            inner,
+        } = kept.expect("a layer's forward ran before its backward, which runs once");
         let mut trained = vec![0.0; parameters.len()];
         let mut step = |group: usize, input: &[f32], gradient: &[f32], to_input: bool| {
             let linear = self.linear(group, parameters);
             let inner_gradient = linear.backward(input, &inner[group], gradient, &mut trained);
-            to_input.then(|| linear.input_gradient(gradient, &inner_gradient)).unwrap_or_default()
+            to_input
+                .then(|| linear.input_gradient(gradient, &inner_gradient))
+                .unwrap_or_default()
         };
 
         let intermediate = self.model.config.intermediate;
@@ -116,12 +153,20 @@ impl DecoderLayer {
         let attended_gradient = step(ATTENTION_OUTPUT, &attended, &middle_gradient, true);
         drop(attended);
         let attention = self.model.attention;
-        let mut rotated_gradient = attention.backward(&query_key_value, &self.segments, &attended_gradient);
+        let mut rotated_gradient =
+            attention.backward(&query_key_value, &self.segments, &attended_gradient);
         drop((query_key_value, attended_gradient));
-        self.model.rotary.rotate_back(&mut rotated_gradient, self.model.rotated(self.segments.positions()));
+        self.model.rotary.rotate_back(
+            &mut rotated_gradient,
+            self.model.rotated(self.segments.positions()),
+        );
         let norm = self.model.norm(&self.weights().attention_norm);
-        let normed_gradient =
-            step(QUERY_KEY_VALUE, &norm.forward(input), &rotated_gradient, self.input_gradient);
+        let normed_gradient = step(
+            QUERY_KEY_VALUE,
+            &norm.forward(input),
+            &rotated_gradient,
+            self.input_gradient,
+        );
         let input_gradient = self.input_gradient.then(|| {
             norm.backward(input, &normed_gradient, &mut middle_gradient);
             middle_gradient
@@ -158,11 +203,21 @@ impl CustomOp2 for DecoderLayer {
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let (trained, input_gradient) = with_values(input, |input| {
             with_values(parameters, |parameters| {
-                with_values(gradient, |gradient| Ok(self.backward(input, parameters, gradient)))
+                with_values(gradient, |gradient| {
+                    Ok(self.backward(input, parameters, gradient))
+                })
             })
         })?;
-        let input_gradient =
-            input_gradient.map(|values| Tensor::from_vec(values, input.shape(), input.device())).transpose()?;
-        Ok((input_gradient, Some(Tensor::from_vec(trained, parameters.shape(), parameters.device())?)))
+        let input_gradient = input_gradient
+            .map(|values| Tensor::from_vec(values, input.shape(), input.device()))
+            .transpose()?;
+        Ok((
+            input_gradient,
+            Some(Tensor::from_vec(
+                trained,
+                parameters.shape(),
+                parameters.device(),
+            )?),
+        ))
     }
 }

@@ -79,25 +79,43 @@ impl LayerLayout {
     /// Lays out one layer of `base` with the given projections trained.
     pub(crate) fn new(base: &BaseModel, targets: &[Target]) -> Self {
         let mut length = 0;
-        let groups = GROUPS.map(|projections| GroupLayout::new(base, projections, targets, &mut length));
+        let groups =
+            GROUPS.map(|projections| GroupLayout::new(base, projections, targets, &mut length));
         Self { groups, length }
     }
 }
 
 impl GroupLayout {
-    fn new(base: &BaseModel, projections: &[Projection], targets: &[Target], length: &mut usize) -> Self {
+    fn new(
+        base: &BaseModel,
+        projections: &[Projection],
+        targets: &[Target],
+        length: &mut usize,
+    ) -> Self {
         let inputs = base.shape(projections[0]).inputs;
         let (mut outputs, mut rank) = (0, 0);
         let mut parts = Vec::with_capacity(projections.len());
         for &projection in projections {
             let width = base.shape(projection).outputs;
-            let target = targets.iter().find(|target| target.projection == projection);
+            let target = targets
+                .iter()
+                .find(|target| target.projection == projection);
             let slot = target.map(|target| {
-                let slot = Slot { column: rank, rank: target.rank, scale: target.scale, b: 0..0 };
+                let slot = Slot {
+                    column: rank,
+                    rank: target.rank,
+                    scale: target.scale,
+                    b: 0..0,
+                };
                 rank += target.rank;
                 slot
             });
-            parts.push(PartLayout { projection, offset: outputs, outputs: width, slot });
+            parts.push(PartLayout {
+                projection,
+                offset: outputs,
+                outputs: width,
+                slot,
+            });
             outputs += width;
         }
         let mut take = |count: usize| {
@@ -111,12 +129,20 @@ impl GroupLayout {
                 slot.b = take(part.outputs * slot.rank);
             }
         }
-        Self { inputs, outputs, rank, a, parts }
+        Self {
+            inputs,
+            outputs,
+            rank,
+            a,
+            parts,
+        }
     }
 
     /// The trained projections with their factors.
     pub(crate) fn adapted(&self) -> impl Iterator<Item = (&PartLayout, &Slot)> {
-        self.parts.iter().filter_map(|part| part.slot.as_ref().map(|slot| (part, slot)))
+        self.parts
+            .iter()
+            .filter_map(|part| part.slot.as_ref().map(|slot| (part, slot)))
     }
 
     /// Where the `A` of one trained projection stands.
@@ -128,5 +154,12 @@ impl GroupLayout {
 
 /// The projections `config` trains, with rank and scale.
 pub(crate) fn targets_of(projections: &[Projection], rank: usize, scale: f32) -> Vec<Target> {
-    projections.iter().map(|&projection| Target { projection, rank, scale }).collect()
+    projections
+        .iter()
+        .map(|&projection| Target {
+            projection,
+            rank,
+            scale,
+        })
+        .collect()
 }

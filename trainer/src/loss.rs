@@ -29,7 +29,11 @@ pub(crate) struct HeadLoss {
 impl Targets {
     /// The target rows of `[rows, width]`.
     pub(crate) fn select(&self, hidden: &[f32], width: usize) -> Vec<f32> {
-        self.rows.iter().flat_map(|row| &hidden[row * width..][..width]).copied().collect()
+        self.rows
+            .iter()
+            .flat_map(|row| &hidden[row * width..][..width])
+            .copied()
+            .collect()
     }
 }
 
@@ -39,16 +43,20 @@ impl CustomOp1 for HeadLoss {
     }
 
     fn cpu_fwd(&self, hidden: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let selected = self.targets.select(contiguous_slice(hidden, layout)?, self.model.config.hidden);
+        let selected = self
+            .targets
+            .select(contiguous_slice(hidden, layout)?, self.model.config.hidden);
         let head = self.model.head();
-        let (losses, gradient) = head.loss_and_gradient(&selected, &self.targets.tokens, self.weight);
+        let (losses, gradient) =
+            head.loss_and_gradient(&selected, &self.targets.tokens, self.weight);
         *self.gradient.lock().unwrap_or_else(PoisonError::into_inner) = gradient;
         let loss = losses.iter().sum::<f64>() * f64::from(self.weight);
         Ok((CpuStorage::F32(vec![loss as f32]), Shape::from(())))
     }
 
     fn bwd(&self, hidden: &Tensor, _loss: &Tensor, upstream: &Tensor) -> Result<Option<Tensor>> {
-        let gradient = std::mem::take(&mut *self.gradient.lock().unwrap_or_else(PoisonError::into_inner));
+        let gradient =
+            std::mem::take(&mut *self.gradient.lock().unwrap_or_else(PoisonError::into_inner));
         let factor = with_values(upstream, |values| Ok(values[0]))?;
         let width = self.model.config.hidden;
         let mut scattered = vec![0.0; hidden.elem_count()];
@@ -57,6 +65,10 @@ impl CustomOp1 for HeadLoss {
                 *destination += value * factor;
             }
         }
-        Ok(Some(Tensor::from_vec(scattered, hidden.shape(), hidden.device())?))
+        Ok(Some(Tensor::from_vec(
+            scattered,
+            hidden.shape(),
+            hidden.device(),
+        )?))
     }
 }

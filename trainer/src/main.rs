@@ -4,7 +4,11 @@ use clap::{Parser, Subcommand};
 use trainer::TrainArguments;
 
 #[derive(Parser)]
-#[command(name = "trainer", version, about = "Trains LoRA adapters for the quickchange server")]
+#[command(
+    name = "trainer",
+    version,
+    about = "Trains LoRA adapters for the quickchange server"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -17,8 +21,13 @@ enum Command {
 }
 
 fn main() -> anyhow::Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_writer(std::io::stderr).init();
+    let filter =
+        tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false)
+        .with_writer(std::io::stderr)
+        .init();
     match Cli::parse().command {
         Command::Train(arguments) => trainer::run(&arguments).map(drop)?,
     }
@@ -37,8 +46,23 @@ mod tests {
 
     #[test]
     fn an_unknown_projection_is_refused_by_name() {
-        let line = ["trainer", "train", "--task", "sentiment", "--out", "x", "--targets", "q_proj,w_proj"];
-        let error = Cli::try_parse_from(line).err().map(|error| error.to_string()).unwrap_or_default();
-        assert!(error.contains("w_proj") && error.contains("down_proj"), "{error}");
+        let line = [
+            "trainer",
+            "train",
+            "--task",
+            "sentiment",
+            "--out",
+            "x",
+            "--targets",
+            "q_proj,w_proj",
+        ];
+        let error = Cli::try_parse_from(line)
+            .err()
+            .map(|error| error.to_string())
+            .unwrap_or_default();
+        assert!(
+            error.contains("w_proj") && error.contains("down_proj"),
+            "{error}"
+        );
     }
 }

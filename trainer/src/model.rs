@@ -48,7 +48,9 @@ impl TrainingModel {
     /// Takes the dense weights over.
     #[must_use]
     pub fn new(weights: DenseWeights) -> Self {
-        Self { frozen: Arc::new(FrozenModel::new(weights)) }
+        Self {
+            frozen: Arc::new(FrozenModel::new(weights)),
+        }
     }
 
     /// What an adapter over this model must fit; `digest` is that of the model file.
@@ -74,9 +76,15 @@ impl TrainingModel {
         rows: &[usize],
     ) -> candle_core::Result<Vec<f32>> {
         let hidden = self.hidden(parameters, inputs)?;
-        let selected = Targets { rows: rows.to_vec(), tokens: Vec::new() };
+        let selected = Targets {
+            rows: rows.to_vec(),
+            tokens: Vec::new(),
+        };
         with_values(&hidden, |hidden| {
-            Ok(self.frozen.head().logits(&selected.select(hidden, self.frozen.config.hidden)))
+            Ok(self
+                .frozen
+                .head()
+                .logits(&selected.select(hidden, self.frozen.config.hidden)))
         })
     }
 
@@ -93,7 +101,10 @@ impl TrainingModel {
         let hidden = self.hidden(parameters, inputs)?;
         with_values(&hidden, |hidden| {
             let selected = targets.select(hidden, self.frozen.config.hidden);
-            Ok(self.frozen.head().log_probabilities(&selected, &targets.tokens))
+            Ok(self
+                .frozen
+                .head()
+                .log_probabilities(&selected, &targets.tokens))
         })
     }
 
@@ -108,7 +119,11 @@ impl TrainingModel {
         targets: &Targets,
         options: PassOptions,
     ) -> candle_core::Result<(f32, Gradients)> {
-        let trained: Vec<Tensor> = parameters.layers().iter().map(|layer| layer.as_tensor().clone()).collect();
+        let trained: Vec<Tensor> = parameters
+            .layers()
+            .iter()
+            .map(|layer| layer.as_tensor().clone())
+            .collect();
         let hidden = self.forward(parameters, &trained, inputs, Some(options))?;
         let loss = hidden.apply_op1(HeadLoss {
             model: Arc::clone(&self.frozen),
@@ -118,12 +133,19 @@ impl TrainingModel {
         })?;
         drop(hidden);
         let mut store = loss.backward()?;
-        let gradients = parameters.layers().iter().map(|layer| store.remove(layer.as_tensor()));
+        let gradients = parameters
+            .layers()
+            .iter()
+            .map(|layer| store.remove(layer.as_tensor()));
         Ok((loss.to_scalar()?, Gradients::collect(gradients)?))
     }
 
     fn hidden(&self, parameters: &LoraParameters, inputs: &Inputs) -> candle_core::Result<Tensor> {
-        let constants: Vec<Tensor> = parameters.layers().iter().map(Var::as_detached_tensor).collect();
+        let constants: Vec<Tensor> = parameters
+            .layers()
+            .iter()
+            .map(Var::as_detached_tensor)
+            .collect();
         self.forward(parameters, &constants, inputs, None)
     }
 

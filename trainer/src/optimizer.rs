@@ -51,9 +51,17 @@ pub struct Schedule {
 }
 
 impl Gradients {
-    pub(crate) fn collect(layers: impl Iterator<Item = Option<Tensor>>) -> candle_core::Result<Self> {
-        let layers = layers.map(|tensor| tensor.map(|tensor| tensor.flatten_all()?.to_vec1()).transpose());
-        Ok(Self { layers: layers.collect::<candle_core::Result<_>>()? })
+    pub(crate) fn collect(
+        layers: impl Iterator<Item = Option<Tensor>>,
+    ) -> candle_core::Result<Self> {
+        let layers = layers.map(|tensor| {
+            tensor
+                .map(|tensor| tensor.flatten_all()?.to_vec1())
+                .transpose()
+        });
+        Ok(Self {
+            layers: layers.collect::<candle_core::Result<_>>()?,
+        })
     }
 
     /// The gradient of one layer's trained values, in the order of its layout.
@@ -70,7 +78,10 @@ impl Gradients {
         }
         for (sum, layer) in self.layers.iter_mut().zip(other.layers) {
             match (sum, layer) {
-                (Some(sum), Some(layer)) => sum.iter_mut().zip(layer).for_each(|(sum, value)| *sum += value),
+                (Some(sum), Some(layer)) => sum
+                    .iter_mut()
+                    .zip(layer)
+                    .for_each(|(sum, value)| *sum += value),
                 (sum @ None, layer) => *sum = layer,
                 (Some(_), None) => {}
             }
@@ -80,8 +91,18 @@ impl Gradients {
     /// The Euclidean norm over all values.
     #[must_use]
     pub fn norm(&self) -> f64 {
-        let squares = |layer: &Vec<f32>| layer.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>();
-        self.layers.iter().flatten().map(squares).sum::<f64>().sqrt()
+        let squares = |layer: &Vec<f32>| {
+            layer
+                .iter()
+                .map(|&value| f64::from(value).powi(2))
+                .sum::<f64>()
+        };
+        self.layers
+            .iter()
+            .flatten()
+            .map(squares)
+            .sum::<f64>()
+            .sqrt()
     }
 
     /// Shrinks everything so that the norm is at most `limit`; returns the norm before. 0 means no limit.
@@ -89,7 +110,11 @@ impl Gradients {
         let norm = self.norm();
         if limit > 0.0 && norm > limit {
             let factor = (limit / norm) as f32;
-            self.layers.iter_mut().flatten().flatten().for_each(|value| *value *= factor);
+            self.layers
+                .iter_mut()
+                .flatten()
+                .flatten()
+                .for_each(|value| *value *= factor);
         }
         norm
     }
@@ -97,7 +122,12 @@ impl Gradients {
 
 impl Default for AdamWOptions {
     fn default() -> Self {
-        Self { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0 }
+        Self {
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            weight_decay: 0.0,
+        }
     }
 }
 
@@ -109,7 +139,11 @@ impl AdamW {
             first: vec![0.0; layer.elem_count()],
             second: vec![0.0; layer.elem_count()],
         };
-        Self { options, step: 0, moments: parameters.layers().iter().map(zeros).collect() }
+        Self {
+            options,
+            step: 0,
+            moments: parameters.layers().iter().map(zeros).collect(),
+        }
     }
 
     /// One step with the given learning rate; layers without a gradient stay as they are.
@@ -123,19 +157,30 @@ impl AdamW {
         learning_rate: f64,
     ) -> candle_core::Result<()> {
         self.step += 1;
-        let AdamWOptions { beta1, beta2, epsilon, weight_decay } = self.options;
+        let AdamWOptions {
+            beta1,
+            beta2,
+            epsilon,
+            weight_decay,
+        } = self.options;
         let step_size = (learning_rate / (1.0 - beta1.powi(self.step))) as f32;
         let second_root = (1.0 - beta2.powi(self.step)).sqrt() as f32;
         let keep = (1.0 - learning_rate * weight_decay) as f32;
         let (beta1, beta2, epsilon) = (beta1 as f32, beta2 as f32, epsilon as f32);
-        for ((layer, gradient), moments) in parameters.layers().iter().zip(&gradients.layers).zip(&mut self.moments) {
+        for ((layer, gradient), moments) in parameters
+            .layers()
+            .iter()
+            .zip(&gradients.layers)
+            .zip(&mut self.moments)
+        {
             let Some(gradient) = gradient else { continue };
             let mut values: Vec<f32> = layer.flatten_all()?.to_vec1()?;
             let moments = moments.first.iter_mut().zip(&mut moments.second);
             for ((value, g), (first, second)) in values.iter_mut().zip(gradient).zip(moments) {
                 *first = beta1 * *first + (1.0 - beta1) * g;
                 *second = beta2 * *second + (1.0 - beta2) * g * g;
-                *value = *value * keep - step_size * *first / (second.sqrt() / second_root + epsilon);
+                *value =
+                    *value * keep - step_size * *first / (second.sqrt() / second_root + epsilon);
             }
             layer.set(&Tensor::from_vec(values, layer.shape(), layer.device())?)?;
         }
@@ -162,7 +207,11 @@ mod tests {
 
     #[test]
     fn the_schedule_rises_then_falls() {
-        let schedule = Schedule { peak: 0.8, warmup: 2, total: 6 };
+        let schedule = Schedule {
+            peak: 0.8,
+            warmup: 2,
+            total: 6,
+        };
         let rates: Vec<f64> = (0..6).map(|step| schedule.at(step)).collect();
         let expected = [0.4, 0.8, 0.8, 0.6, 0.4, 0.2];
         for (rate, expected) in rates.iter().zip(expected) {
@@ -172,15 +221,24 @@ mod tests {
 
     #[test]
     fn a_schedule_shorter_than_its_warm_up_still_moves() {
-        let schedule = Schedule { peak: 1.0, warmup: 10, total: 2 };
+        let schedule = Schedule {
+            peak: 1.0,
+            warmup: 10,
+            total: 2,
+        };
         assert_eq!((schedule.at(0), schedule.at(1)), (1.0, 1.0));
     }
 
     #[test]
     fn clipping_scales_the_whole_vector() {
-        let mut gradients = Gradients { layers: vec![Some(vec![3.0]), None, Some(vec![0.0, 4.0])] };
+        let mut gradients = Gradients {
+            layers: vec![Some(vec![3.0]), None, Some(vec![0.0, 4.0])],
+        };
         assert_eq!(gradients.clip(1.0), 5.0);
-        assert_eq!(gradients.layers, [Some(vec![0.6]), None, Some(vec![0.0, 0.8])]);
+        assert_eq!(
+            gradients.layers,
+            [Some(vec![0.6]), None, Some(vec![0.0, 0.8])]
+        );
         assert!((gradients.clip(0.0) - 1.0).abs() < 1e-6);
         assert_eq!(gradients.layers[0], Some(vec![0.6]));
     }

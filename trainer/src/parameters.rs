@@ -60,11 +60,16 @@ impl LoraParameters {
             let mut values = vec![0.0; layout.length];
             for group in &layout.groups {
                 let bound = 1.0 / (group.inputs as f32).sqrt();
-                values[group.a.clone()].iter_mut().for_each(|value| *value = random.random_range(-bound..bound));
+                values[group.a.clone()]
+                    .iter_mut()
+                    .for_each(|value| *value = random.random_range(-bound..bound));
             }
             layers.push(variable(values)?);
         }
-        Ok(Self { layout: Arc::new(layout), layers })
+        Ok(Self {
+            layout: Arc::new(layout),
+            layers,
+        })
     }
 
     /// The factors of an adapter whose layers all have the same projections, ranks and scales.
@@ -72,15 +77,27 @@ impl LoraParameters {
     /// # Errors
     /// [`TrainerError::UnevenAdapter`] when they do not.
     pub fn from_modules(base: &BaseModel, modules: &[LoraModule]) -> Result<Self, TrainerError> {
-        let target =
-            |module: &LoraModule| Target { projection: module.projection, rank: module.rank, scale: module.scale };
-        let targets: Vec<Target> = modules.iter().filter(|module| module.layer == 0).map(target).collect();
+        let target = |module: &LoraModule| Target {
+            projection: module.projection,
+            rank: module.rank,
+            scale: module.scale,
+        };
+        let targets: Vec<Target> = modules
+            .iter()
+            .filter(|module| module.layer == 0)
+            .map(target)
+            .collect();
         let layout = LayerLayout::new(base, &targets);
         let mut layers = vec![vec![0.0; layout.length]; base.layers];
         let mut placed = 0;
         for place in places(&layout, base.layers) {
-            let matches = |module: &&LoraModule| (module.layer, module.projection) == (place.layer, place.projection);
-            let module = modules.iter().find(matches).ok_or(TrainerError::UnevenAdapter { layer: place.layer })?;
+            let matches = |module: &&LoraModule| {
+                (module.layer, module.projection) == (place.layer, place.projection)
+            };
+            let module = modules
+                .iter()
+                .find(matches)
+                .ok_or(TrainerError::UnevenAdapter { layer: place.layer })?;
             let values = match place.factor {
                 Factor::A => &module.a,
                 Factor::B => &module.b,
@@ -95,7 +112,10 @@ impl LoraParameters {
             return Err(TrainerError::UnevenAdapter { layer: base.layers });
         }
         let layers = layers.into_iter().map(variable).collect::<Result<_, _>>()?;
-        Ok(Self { layout: Arc::new(layout), layers })
+        Ok(Self {
+            layout: Arc::new(layout),
+            layers,
+        })
     }
 
     /// The factors as `adapters` writes them, sorted by layer and projection.
@@ -149,7 +169,12 @@ impl FactorPlace {
     /// The name PEFT gives this tensor.
     #[must_use]
     pub fn tensor_name(&self) -> String {
-        let Self { layer, projection, factor, .. } = self;
+        let Self {
+            layer,
+            projection,
+            factor,
+            ..
+        } = self;
         let (parent, name) = (projection.parent(), projection.peft_name());
         format!("base_model.model.model.layers.{layer}.{parent}.{name}.lora_{factor:?}.weight")
     }
@@ -161,8 +186,18 @@ fn places(layout: &LayerLayout, layers: usize) -> Vec<FactorPlace> {
         for group in &layout.groups {
             for (part, slot) in group.adapted() {
                 let projection = part.projection;
-                places.push(FactorPlace { layer, projection, factor: Factor::A, range: group.a_of(slot) });
-                places.push(FactorPlace { layer, projection, factor: Factor::B, range: slot.b.clone() });
+                places.push(FactorPlace {
+                    layer,
+                    projection,
+                    factor: Factor::A,
+                    range: group.a_of(slot),
+                });
+                places.push(FactorPlace {
+                    layer,
+                    projection,
+                    factor: Factor::B,
+                    range: slot.b.clone(),
+                });
             }
         }
     }

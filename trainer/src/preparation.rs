@@ -33,31 +33,55 @@ pub(crate) struct Prepared {
 
 impl Prepared {
     /// Factors to begin with.
-    pub(crate) fn fresh_parameters(&self, arguments: &TrainArguments) -> Result<LoraParameters, TrainerError> {
+    pub(crate) fn fresh_parameters(
+        &self,
+        arguments: &TrainArguments,
+    ) -> Result<LoraParameters, TrainerError> {
         let scale = (arguments.alpha / arguments.rank as f64) as f32;
-        LoraParameters::initialised(&self.base, &arguments.targets, (arguments.rank, scale), arguments.seed)
+        LoraParameters::initialised(
+            &self.base,
+            &arguments.targets,
+            (arguments.rank, scale),
+            arguments.seed,
+        )
     }
 }
 
 /// Loads model and data, and fails on what would only show after hours.
 pub(crate) fn prepare(arguments: &TrainArguments) -> Result<Prepared, TrainerError> {
     if arguments.out.join("adapter_config.json").exists() && !arguments.overwrite {
-        return Err(TrainerError::OutputExists { path: arguments.out.clone() });
+        return Err(TrainerError::OutputExists {
+            path: arguments.out.clone(),
+        });
     }
     let catalog = Catalog::open(arguments.data.as_deref())?;
     let set = catalog.train(arguments.task, arguments.train_size)?;
     if set.examples.len() <= arguments.held_out {
         let (path, examples) = (set.path, set.examples.len());
-        return Err(TrainerError::NoExamples { path, examples, held_out: arguments.held_out });
+        return Err(TrainerError::NoExamples {
+            path,
+            examples,
+            held_out: arguments.held_out,
+        });
     }
-    let demonstrations =
-        catalog.demonstrations(arguments.task, arguments.task.trained_on(), arguments.shots())?;
-    let context = context(catalog.prompts(), arguments.prompt, arguments.task, &demonstrations)?;
+    let demonstrations = catalog.demonstrations(
+        arguments.task,
+        arguments.task.trained_on(),
+        arguments.shots(),
+    )?;
+    let context = context(
+        catalog.prompts(),
+        arguments.prompt,
+        arguments.task,
+        &demonstrations,
+    )?;
 
-    let file = GgufFile::open(&arguments.model).map_err(|error| unusable_model(arguments, error))?;
-    let tokenizer =
-        Tokenizer::from_metadata(file.metadata()).map_err(|error| unusable_model(arguments, error))?;
-    let weights = DenseWeights::from_gguf(&file).map_err(|error| unusable_model(arguments, error))?;
+    let file =
+        GgufFile::open(&arguments.model).map_err(|error| unusable_model(arguments, error))?;
+    let tokenizer = Tokenizer::from_metadata(file.metadata())
+        .map_err(|error| unusable_model(arguments, error))?;
+    let weights =
+        DenseWeights::from_gguf(&file).map_err(|error| unusable_model(arguments, error))?;
     let model = TrainingModel::new(weights);
     let end_of_turn = tokenizer.end_of_turn().first().copied();
     let example_tokenizer = ExampleTokenizer {
@@ -66,7 +90,9 @@ pub(crate) fn prepare(arguments: &TrainArguments) -> Result<Prepared, TrainerErr
         task: arguments.task,
         prompt: arguments.prompt,
         context,
-        end_of_turn: end_of_turn.ok_or_else(|| TrainerError::NoEndOfTurn { path: arguments.model.clone() })?,
+        end_of_turn: end_of_turn.ok_or_else(|| TrainerError::NoEndOfTurn {
+            path: arguments.model.clone(),
+        })?,
         max_length: arguments.max_length.min(model.context_length()),
     };
     let (mut training, shortened) = tokenize(&example_tokenizer, &set)?;
@@ -96,10 +122,17 @@ fn tokenize(
         examples.push(example);
     }
     if shortened > 0 {
-        tracing::warn!("{shortened} of {} inputs were cut at {} tokens", examples.len(), tokenizer.max_length);
+        tracing::warn!(
+            "{shortened} of {} inputs were cut at {} tokens",
+            examples.len(),
+            tokenizer.max_length
+        );
     }
     if set.dropped > 0 {
-        tracing::warn!("{} examples without a gold label were left out", set.dropped);
+        tracing::warn!(
+            "{} examples without a gold label were left out",
+            set.dropped
+        );
     }
     Ok((examples, shortened))
 }
@@ -108,5 +141,8 @@ fn unusable_model(
     arguments: &TrainArguments,
     source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
 ) -> TrainerError {
-    TrainerError::Model { path: arguments.model.clone(), source: source.into() }
+    TrainerError::Model {
+        path: arguments.model.clone(),
+        source: source.into(),
+    }
 }

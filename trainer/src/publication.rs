@@ -89,14 +89,23 @@ fn manifest(
 
 /// The command that repeats this training. Paths of this machine stay out of it, because it is published.
 fn command_line(arguments: &TrainArguments) -> String {
-    let targets: Vec<&str> = arguments.targets.iter().map(|target| target.peft_name()).collect();
+    let targets: Vec<&str> = arguments
+        .targets
+        .iter()
+        .map(|target| target.peft_name())
+        .collect();
     let shots = match arguments.method {
         Method::Fticl => format!(" --shots {}", arguments.shots()),
         Method::Ft | Method::External => String::new(),
     };
     let data = arguments.data.as_ref().map_or("", |_| " --data DIR");
-    let size = arguments.train_size.map_or_else(String::new, |size| format!(" --train-size {size}"));
-    let out = arguments.out.file_name().map_or_else(|| "DIR".into(), |name| name.to_string_lossy());
+    let size = arguments
+        .train_size
+        .map_or_else(String::new, |size| format!(" --train-size {size}"));
+    let out = arguments
+        .out
+        .file_name()
+        .map_or_else(|| "DIR".into(), |name| name.to_string_lossy());
     format!(
         "trainer train --task {} --method {}{shots}{data}{size} --epochs {} --lr {} --warmup {} --rank {} --alpha {} \
          --targets {} --batch-size {} --accumulate {} --clip {} --weight-decay {} --dropout {} --max-length {} \

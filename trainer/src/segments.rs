@@ -21,7 +21,10 @@ impl Segment {
 
     /// The ranges of rows whose keys the first `own` rows of this segment may see.
     pub(crate) fn key_ranges(&self, own: usize) -> impl Iterator<Item = Range<usize>> + '_ {
-        self.prefix.iter().cloned().chain(std::iter::once(self.rows.start..self.rows.start + own))
+        self.prefix
+            .iter()
+            .cloned()
+            .chain(std::iter::once(self.rows.start..self.rows.start + own))
     }
 }
 
@@ -41,13 +44,23 @@ impl Segments {
     pub fn new(segments: Vec<Segment>) -> Self {
         let mut positions = Vec::new();
         for segment in &segments {
-            assert_eq!(segment.rows.start, positions.len(), "segments must be consecutive");
-            let seen = segment.prefix.iter().all(|range| range.end <= segment.rows.start);
+            assert_eq!(
+                segment.rows.start,
+                positions.len(),
+                "segments must be consecutive"
+            );
+            let seen = segment
+                .prefix
+                .iter()
+                .all(|range| range.end <= segment.rows.start);
             assert!(seen, "a prefix must come before its segment");
             let first = segment.prefix_length();
             positions.extend((0..segment.rows.len()).map(|row| first + row));
         }
-        Self { segments, positions }
+        Self {
+            segments,
+            positions,
+        }
     }
 
     /// Independent sequences of the given lengths.
@@ -57,7 +70,10 @@ impl Segments {
         let segment = |&length: &usize| {
             let rows = start..start + length;
             start = rows.end;
-            Segment { rows, prefix: Vec::new() }
+            Segment {
+                rows,
+                prefix: Vec::new(),
+            }
         };
         Self::new(lengths.iter().map(segment).collect())
     }

@@ -85,22 +85,37 @@ fn train(arguments: &TrainArguments) -> Result<TrainingReport, TrainerError> {
     let parameters = prepared.fresh_parameters(arguments)?;
     let mut journal = Journal::create(&arguments.out)?;
     let examples = &prepared.training;
-    let steps_per_epoch = examples.len().div_ceil(arguments.batch_size * arguments.accumulate);
+    let steps_per_epoch = examples
+        .len()
+        .div_ceil(arguments.batch_size * arguments.accumulate);
     let total = steps_per_epoch * arguments.epochs;
-    let options = AdamWOptions { weight_decay: arguments.weight_decay, ..AdamWOptions::default() };
+    let options = AdamWOptions {
+        weight_decay: arguments.weight_decay,
+        ..AdamWOptions::default()
+    };
     let mut trainer = Trainer {
         arguments,
         model: &prepared.model,
         parameters: &parameters,
         optimizer: AdamW::new(&parameters, options),
-        schedule: Schedule { peak: arguments.learning_rate, warmup: arguments.warmup, total },
+        schedule: Schedule {
+            peak: arguments.learning_rate,
+            warmup: arguments.warmup,
+            total,
+        },
         step: 0,
     };
-    tracing::info!(examples = examples.len(), held_out = prepared.held_out.len(), steps = total, "training");
+    tracing::info!(
+        examples = examples.len(),
+        held_out = prepared.held_out.len(),
+        steps = total,
+        "training"
+    );
     let progress = progress_bar(total);
     let mut order: Vec<&TokenizedExample> = examples.iter().collect();
     let mut random = ChaCha8Rng::seed_from_u64(arguments.seed);
-    let (mut losses, mut scores, mut work) = (Vec::with_capacity(total), Vec::new(), Work::default());
+    let (mut losses, mut scores, mut work) =
+        (Vec::with_capacity(total), Vec::new(), Work::default());
     evaluate(&trainer, &prepared, &mut journal, &mut scores)?;
     for _ in 0..arguments.epochs {
         order.shuffle(&mut random);
@@ -113,11 +128,16 @@ fn train(arguments: &TrainArguments) -> Result<TrainingReport, TrainerError> {
         evaluate(&trainer, &prepared, &mut journal, &mut scores)?;
     }
     progress.finish_and_clear();
-    let finished = Finished { held_out: &scores, steps: total, seconds: started.elapsed().as_secs_f64() };
+    let finished = Finished {
+        held_out: &scores,
+        steps: total,
+        seconds: started.elapsed().as_secs_f64(),
+    };
     let version = publish(arguments, &prepared, &parameters, &finished)?;
     journal.finish(&arguments.out)?;
     let seconds = work.time.as_secs_f64();
-    let (rows_per_second, tokens_per_second) = (work.rows as f64 / seconds, work.tokens as f64 / seconds);
+    let (rows_per_second, tokens_per_second) =
+        (work.rows as f64 / seconds, work.tokens as f64 / seconds);
     tracing::info!(
         version = %version,
         rows_per_second = rows_per_second.round(),
@@ -126,14 +146,24 @@ fn train(arguments: &TrainArguments) -> Result<TrainingReport, TrainerError> {
         "trained"
     );
     let shortened = prepared.shortened;
-    Ok(TrainingReport { version, losses, held_out: scores, shortened, rows_per_second, tokens_per_second })
+    Ok(TrainingReport {
+        version,
+        losses,
+        held_out: scores,
+        shortened,
+        rows_per_second,
+        tokens_per_second,
+    })
 }
 
 impl Trainer<'_> {
     /// Gradients of all passes of `examples`, clipped; then one update.
     fn step(&mut self, examples: &[&TokenizedExample]) -> Result<StepOutcome, TrainerError> {
         let started = Instant::now();
-        let targets: usize = examples.iter().map(|example| example.completion.len()).sum();
+        let targets: usize = examples
+            .iter()
+            .map(|example| example.completion.len())
+            .sum();
         let mut gradients = Gradients::default();
         let (mut loss, mut work) = (0.0, Work::default());
         for batch in examples.chunks(self.arguments.batch_size) {
@@ -141,10 +171,18 @@ impl Trainer<'_> {
                 let options = PassOptions {
                     weight: 1.0 / targets as f32,
                     dropout: self.arguments.dropout,
-                    seed: self.arguments.seed.wrapping_mul(0x1_0000).wrapping_add((self.step * 4096 + work.rows) as u64),
+                    seed: self
+                        .arguments
+                        .seed
+                        .wrapping_mul(0x1_0000)
+                        .wrapping_add((self.step * 4096 + work.rows) as u64),
                 };
-                let (pass_loss, pass_gradients) =
-                    self.model.loss_and_gradients(self.parameters, &pass.inputs, &pass.targets, options)?;
+                let (pass_loss, pass_gradients) = self.model.loss_and_gradients(
+                    self.parameters,
+                    &pass.inputs,
+                    &pass.targets,
+                    options,
+                )?;
                 loss += f64::from(pass_loss);
                 gradients.add(pass_gradients);
                 work.rows += pass.inputs.tokens.len();
@@ -158,9 +196,13 @@ impl Trainer<'_> {
         if !loss.is_finite() || !norm.is_finite() {
             return Err(TrainerError::Diverged { step, loss, norm });
         }
-        self.optimizer.step(self.parameters, &gradients, self.schedule.at(self.step))?;
+        self.optimizer
+            .step(self.parameters, &gradients, self.schedule.at(self.step))?;
         self.step = step;
-        work.tokens = examples.iter().map(|example| example.prompt.len() + example.completion.len() - 1).sum();
+        work.tokens = examples
+            .iter()
+            .map(|example| example.prompt.len() + example.completion.len() - 1)
+            .sum();
         work.time = started.elapsed();
         Ok(StepOutcome { loss, norm, work })
     }
@@ -187,9 +229,15 @@ impl Trainer<'_> {
         let speed = work.tokens as f64 / work.time.as_secs_f64();
         progress.set_message(format!("loss {loss:.4} · {speed:.0} tokens/s"));
         progress.inc(1);
-        if progress.is_hidden() && (self.step % STEPS_BETWEEN_LINES == 0 || self.step == self.schedule.total) {
+        if progress.is_hidden()
+            && (self.step % STEPS_BETWEEN_LINES == 0 || self.step == self.schedule.total)
+        {
             let left = progress.eta().as_secs();
-            tracing::info!("step {} of {}: loss {loss:.4}, {speed:.0} tokens/s, {left} s left", self.step, self.schedule.total);
+            tracing::info!(
+                "step {} of {}: loss {loss:.4}, {speed:.0} tokens/s, {left} s left",
+                self.step,
+                self.schedule.total
+            );
         }
         Ok(())
     }
@@ -213,9 +261,17 @@ fn evaluate(
         return Ok(());
     }
     let rows = trainer.arguments.rows_per_pass;
-    let score = held_out(trainer.model, trainer.parameters, &prepared.held_out, &prepared.labels, rows)?;
+    let score = held_out(
+        trainer.model,
+        trainer.parameters,
+        &prepared.held_out,
+        &prepared.labels,
+        rows,
+    )?;
     let epoch = scores.len();
-    let accuracy = score.accuracy.map_or_else(String::new, |accuracy| format!(", accuracy {accuracy:.3}"));
+    let accuracy = score
+        .accuracy
+        .map_or_else(String::new, |accuracy| format!(", accuracy {accuracy:.3}"));
     tracing::info!("epoch {epoch}: held-out loss {:.4}{accuracy}", score.loss);
     journal.write(&Entry::HeldOut { epoch, score })?;
     scores.push(score);

@@ -70,8 +70,14 @@ impl Attention {
         let mut output = vec![0.0; segments.rows() * self.output_width()];
         for (task, result) in tasks.iter().zip(&results) {
             let column = task.kv_head * self.group_width();
-            for (row, values) in task.segment.rows.clone().zip(result.chunks_exact(self.group_width())) {
-                output[row * self.output_width() + column..][..values.len()].copy_from_slice(values);
+            for (row, values) in task
+                .segment
+                .rows
+                .clone()
+                .zip(result.chunks_exact(self.group_width()))
+            {
+                output[row * self.output_width() + column..][..values.len()]
+                    .copy_from_slice(values);
             }
         }
         output
@@ -80,17 +86,28 @@ impl Attention {
     /// The gradient of `rows` given that of the output.
     pub(crate) fn backward(&self, rows: &[f32], segments: &Segments, gradient: &[f32]) -> Vec<f32> {
         let tasks = self.tasks(rows, segments);
-        let results: Vec<TaskGradient> = tasks.par_iter().map(|task| task.backward(gradient)).collect();
+        let results: Vec<TaskGradient> = tasks
+            .par_iter()
+            .map(|task| task.backward(gradient))
+            .collect();
         let width = self.row_width();
         let mut total = vec![0.0; rows.len()];
         for (task, result) in tasks.iter().zip(&results) {
             let column = task.kv_head * self.group_width();
-            for (row, values) in task.segment.rows.clone().zip(result.query.chunks_exact(self.group_width())) {
+            for (row, values) in task
+                .segment
+                .rows
+                .clone()
+                .zip(result.query.chunks_exact(self.group_width()))
+            {
                 total[row * width + column..][..values.len()].copy_from_slice(values);
             }
             let keys = task.segment.key_ranges(task.segment.rows.len()).flatten();
             let values = result.value.chunks_exact(self.head_width);
-            for ((row, key), value) in keys.zip(result.key.chunks_exact(self.head_width)).zip(values) {
+            for ((row, key), value) in keys
+                .zip(result.key.chunks_exact(self.head_width))
+                .zip(values)
+            {
                 add(&mut total[row * width + task.key_column()..], key);
                 add(&mut total[row * width + task.value_column()..], value);
             }
@@ -99,8 +116,18 @@ impl Attention {
     }
 
     fn tasks<'a>(&'a self, rows: &'a [f32], segments: &'a Segments) -> Vec<Task<'a>> {
-        let task = |segment| move |kv_head| Task { shape: self, segment, kv_head, rows };
-        segments.iter().flat_map(|segment| (0..self.kv_heads).map(task(segment))).collect()
+        let task = |segment| {
+            move |kv_head| Task {
+                shape: self,
+                segment,
+                kv_head,
+                rows,
+            }
+        };
+        segments
+            .iter()
+            .flat_map(|segment| (0..self.kv_heads).map(task(segment)))
+            .collect()
     }
 }
 
@@ -125,7 +152,11 @@ impl Task<'_> {
         let (rows, prefix) = (self.segment.rows.len(), self.segment.prefix_length());
         (0..rows).step_by(BLOCK).map(move |first| {
             let length = BLOCK.min(rows - first);
-            Block { first, length, keys: prefix + first + length }
+            Block {
+                first,
+                length,
+                keys: prefix + first + length,
+            }
         })
     }
 
@@ -133,11 +164,22 @@ impl Task<'_> {
     fn visible(&self, block: &Block, column: usize) -> impl Iterator<Item = (usize, Matrix<'_>)> {
         let (width, head) = (self.shape.row_width(), self.shape.head_width);
         let mut first_key = 0;
-        self.segment.key_ranges(block.first + block.length).filter(|range| !range.is_empty()).map(move |range| {
-            let key = first_key;
-            first_key += range.len();
-            (key, Matrix::strided(&self.rows[range.start * width + column..], range.len(), head, width))
-        })
+        self.segment
+            .key_ranges(block.first + block.length)
+            .filter(|range| !range.is_empty())
+            .map(move |range| {
+                let key = first_key;
+                first_key += range.len();
+                (
+                    key,
+                    Matrix::strided(
+                        &self.rows[range.start * width + column..],
+                        range.len(),
+                        head,
+                        width,
+                    ),
+                )
+            })
     }
 
     /// Head-major copy `[group · length, head]` of this task's columns of a block of `source`'s rows.
@@ -159,7 +201,8 @@ impl Task<'_> {
         let head = self.shape.head_width;
         for (index, values) in gathered.chunks_exact(head).enumerate() {
             let (member, row) = (index / block.length, block.first + index % block.length);
-            destination[row * self.shape.group_width() + member * head..][..head].copy_from_slice(values);
+            destination[row * self.shape.group_width() + member * head..][..head]
+                .copy_from_slice(values);
         }
     }
 
@@ -170,8 +213,14 @@ impl Task<'_> {
         let queries = Matrix::new(queries, count, self.shape.head_width);
         for (key, keys) in self.visible(block, self.key_column()) {
             let columns = keys.transposed();
-            let destination = MatrixMut::strided(&mut scores[key..], count, columns.columns(), block.keys);
-            multiply(destination, queries, columns, Product::WRITE.scaled(self.score_scale()).on_one_thread());
+            let destination =
+                MatrixMut::strided(&mut scores[key..], count, columns.columns(), block.keys);
+            multiply(
+                destination,
+                queries,
+                columns,
+                Product::WRITE.scaled(self.score_scale()).on_one_thread(),
+            );
         }
         for (index, row) in scores.chunks_exact_mut(block.keys).enumerate() {
             let visible = block.keys - block.length + index % block.length + 1;
@@ -198,8 +247,16 @@ impl Task<'_> {
         let (count, head) = (self.group() * block.length, self.shape.head_width);
         for (key, values) in self.visible(block, column) {
             let weights = Matrix::strided(&weights[key..], count, values.rows(), block.keys);
-            let product = Product { accumulate: key > 0, ..Product::WRITE };
-            multiply(MatrixMut::new(mixed, count, head), weights, values, product.on_one_thread());
+            let product = Product {
+                accumulate: key > 0,
+                ..Product::WRITE
+            };
+            multiply(
+                MatrixMut::new(mixed, count, head),
+                weights,
+                values,
+                product.on_one_thread(),
+            );
         }
     }
 
@@ -216,20 +273,40 @@ impl Task<'_> {
             let queries = self.gather(&block, self.rows, self.shape.row_width());
             let upstream = self.gather(&block, gradient, self.shape.output_width());
             let probabilities = self.probabilities(&block, &queries);
-            add_transposed(&probabilities, &upstream, (count, block.keys, head), 1.0, &mut result.value);
+            add_transposed(
+                &probabilities,
+                &upstream,
+                (count, block.keys, head),
+                1.0,
+                &mut result.value,
+            );
             let mut scores = vec![0.0; count * block.keys];
             for (key, values) in self.visible(&block, self.value_column()) {
                 let columns = values.transposed();
-                let destination = MatrixMut::strided(&mut scores[key..], count, columns.columns(), block.keys);
+                let destination =
+                    MatrixMut::strided(&mut scores[key..], count, columns.columns(), block.keys);
                 let upstream = Matrix::new(&upstream, count, head);
-                multiply(destination, upstream, columns, Product::WRITE.on_one_thread());
+                multiply(
+                    destination,
+                    upstream,
+                    columns,
+                    Product::WRITE.on_one_thread(),
+                );
             }
             softmax_gradient(&probabilities, &mut scores, block.keys);
             let mut query_gradient = vec![0.0; queries.len()];
             self.mix(&block, &scores, self.key_column(), &mut query_gradient);
-            query_gradient.iter_mut().for_each(|value| *value *= self.score_scale());
+            query_gradient
+                .iter_mut()
+                .for_each(|value| *value *= self.score_scale());
             self.scatter(&block, &query_gradient, &mut result.query);
-            add_transposed(&scores, &queries, (count, block.keys, head), self.score_scale(), &mut result.key);
+            add_transposed(
+                &scores,
+                &queries,
+                (count, block.keys, head),
+                self.score_scale(),
+                &mut result.key,
+            );
         }
         result
     }
@@ -264,7 +341,10 @@ fn softmax(row: &mut [f32]) {
 
 /// In place, row by row: `dS = P ∘ (dP − Σ P ∘ dP)`.
 fn softmax_gradient(probabilities: &[f32], gradient: &mut [f32], width: usize) {
-    for (p, d) in probabilities.chunks_exact(width).zip(gradient.chunks_exact_mut(width)) {
+    for (p, d) in probabilities
+        .chunks_exact(width)
+        .zip(gradient.chunks_exact_mut(width))
+    {
         let mean = sum_by_lanes(width, |j| p[j] * d[j]);
         for (p, d) in p.iter().zip(d) {
             *d = p * (*d - mean);

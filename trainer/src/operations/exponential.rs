@@ -14,8 +14,13 @@ pub(crate) fn exponential(x: f32) -> f32 {
     let n = shifted - ROUND_TO_INTEGER;
     let r = (x - n * 0.693_359_4) + n * 2.121_944_4e-4;
     let polynomial = 1.0
-        + r * (1.0 + r * (0.5 + r * (1.0 / 6.0 + r * (1.0 / 24.0 + r * (1.0 / 120.0 + r / 720.0)))));
-    let exponent = shifted.to_bits().wrapping_sub(ROUND_TO_INTEGER_BITS).wrapping_add(127) << 23;
+        + r * (1.0
+            + r * (0.5 + r * (1.0 / 6.0 + r * (1.0 / 24.0 + r * (1.0 / 120.0 + r / 720.0)))));
+    let exponent = shifted
+        .to_bits()
+        .wrapping_sub(ROUND_TO_INTEGER_BITS)
+        .wrapping_add(127)
+        << 23;
     polynomial * f32::from_bits(exponent)
 }
 

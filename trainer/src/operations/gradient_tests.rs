@@ -26,12 +26,16 @@ const VOCABULARY: usize = 37;
 
 fn random(seed: u64, count: usize, spread: f32) -> Vec<f32> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
-    (0..count).map(|_| random.random_range(-spread..spread)).collect()
+    (0..count)
+        .map(|_| random.random_range(-spread..spread))
+        .collect()
 }
 
 fn model() -> Arc<FrozenModel> {
     let (queries, keys) = (HEADS * HEAD_WIDTH, KV_HEADS * HEAD_WIDTH);
-    let weight = |seed, outputs: usize, inputs: usize| random(seed, outputs * inputs, (3.0 / inputs as f32).sqrt());
+    let weight = |seed, outputs: usize, inputs: usize| {
+        random(seed, outputs * inputs, (3.0 / inputs as f32).sqrt())
+    };
     let layer = DenseLayer {
         attention_norm: random(1, HIDDEN, 1.5),
         query: weight(2, queries, HIDDEN),
@@ -68,7 +72,10 @@ fn model() -> Arc<FrozenModel> {
 /// A shared start, two segments after it, one of them longer than an attention block, one after both of its forebears,
 /// and one on its own.
 fn segments() -> Arc<Segments> {
-    let segment = |rows: std::ops::Range<usize>, prefix: &[std::ops::Range<usize>]| Segment { rows, prefix: prefix.to_vec() };
+    let segment = |rows: std::ops::Range<usize>, prefix: &[std::ops::Range<usize>]| Segment {
+        rows,
+        prefix: prefix.to_vec(),
+    };
     Arc::new(Segments::new(vec![
         segment(0..9, &[]),
         segment(9..14, &[0..9]),
@@ -91,7 +98,11 @@ impl Oracle<'_> {
         let normed = norm(input, &weights.attention_norm, 1e-3)?;
         let attended = self.attention(&self.linear(0, &normed, parameters)?)?;
         let middle = (input + self.linear(1, &attended, parameters)?)?;
-        let gate_up = self.linear(2, &norm(&middle, &weights.feed_forward_norm, 1e-3)?, parameters)?;
+        let gate_up = self.linear(
+            2,
+            &norm(&middle, &weights.feed_forward_norm, 1e-3)?,
+            parameters,
+        )?;
         let gate = gate_up.narrow(1, 0, INTERMEDIATE)?;
         let up = gate_up.narrow(1, INTERMEDIATE, INTERMEDIATE)?;
         let activated = (gate.silu()? * up)?;
@@ -99,18 +110,30 @@ impl Oracle<'_> {
     }
 
     fn linear(&self, group: usize, input: &Tensor, parameters: &Tensor) -> Result<Tensor> {
-        let GroupLayout { inputs, outputs, .. } = self.layout.groups[group];
-        let weight = Tensor::from_slice(&self.model.layers[0].groups[group], (outputs, inputs), &Device::Cpu)?;
+        let GroupLayout {
+            inputs, outputs, ..
+        } = self.layout.groups[group];
+        let weight = Tensor::from_slice(
+            &self.model.layers[0].groups[group],
+            (outputs, inputs),
+            &Device::Cpu,
+        )?;
         let dense = input.matmul(&weight.t()?)?;
         let group = &self.layout.groups[group];
         let mut deltas = Vec::new();
         for part in &group.parts {
             deltas.push(match &part.slot {
-                None => Tensor::zeros((input.dim(0)?, part.outputs), input.dtype(), input.device())?,
+                None => {
+                    Tensor::zeros((input.dim(0)?, part.outputs), input.dtype(), input.device())?
+                }
                 Some(slot) => {
                     let range = group.a_of(slot);
-                    let a = parameters.narrow(0, range.start, range.len())?.reshape((slot.rank, inputs))?;
-                    let b = parameters.narrow(0, slot.b.start, slot.b.len())?.reshape((part.outputs, slot.rank))?;
+                    let a = parameters
+                        .narrow(0, range.start, range.len())?
+                        .reshape((slot.rank, inputs))?;
+                    let b = parameters
+                        .narrow(0, slot.b.start, slot.b.len())?
+                        .reshape((part.outputs, slot.rank))?;
                     (input.matmul(&a.t()?)?.matmul(&b.t()?)? * f64::from(slot.scale))?
                 }
             });
@@ -121,11 +144,17 @@ impl Oracle<'_> {
     fn attention(&self, rows: &Tensor) -> Result<Tensor> {
         let mut outputs = Vec::new();
         for segment in self.segments.iter() {
-            let keys: Vec<u32> = segment.key_ranges(segment.rows.len()).flatten().map(|row| row as u32).collect();
+            let keys: Vec<u32> = segment
+                .key_ranges(segment.rows.len())
+                .flatten()
+                .map(|row| row as u32)
+                .collect();
             let (count, prefix) = (keys.len(), segment.prefix_length());
             let sequence = rows.index_select(&Tensor::new(keys, &Device::Cpu)?, 0)?;
             let mask: Vec<f32> = (prefix..count)
-                .flat_map(|query| (0..count).map(move |key| if key > query { f32::NEG_INFINITY } else { 0.0 }))
+                .flat_map(|query| {
+                    (0..count).map(move |key| if key > query { f32::NEG_INFINITY } else { 0.0 })
+                })
                 .collect();
             let mask = Tensor::from_vec(mask, (count - prefix, count), &Device::Cpu)?;
             let mut heads = Vec::new();
@@ -146,7 +175,9 @@ impl Oracle<'_> {
 
 fn norm(input: &Tensor, weight: &[f32], epsilon: f64) -> Result<Tensor> {
     let root = (input.sqr()?.mean_keepdim(D::Minus1)? + epsilon)?.sqrt()?;
-    input.broadcast_div(&root)?.broadcast_mul(&Tensor::new(weight, &Device::Cpu)?)
+    input
+        .broadcast_div(&root)?
+        .broadcast_mul(&Tensor::new(weight, &Device::Cpu)?)
 }
 
 /// Rotation of one head `[positions, width]` from position 0, the second half with the first.
@@ -159,25 +190,50 @@ fn rotate(head: &Tensor) -> Result<Tensor> {
     let angles = Tensor::from_vec(angles, (positions, half), &Device::Cpu)?;
     let (cosines, sines) = (angles.cos()?, angles.sin()?);
     let (low, high) = (head.narrow(1, 0, half)?, head.narrow(1, half, half)?);
-    Tensor::cat(&[((&low * &cosines)? - (&high * &sines)?)?, ((&high * &cosines)? + (&low * &sines)?)?], 1)
+    Tensor::cat(
+        &[
+            ((&low * &cosines)? - (&high * &sines)?)?,
+            ((&high * &cosines)? + (&low * &sines)?)?,
+        ],
+        1,
+    )
 }
 
 fn assert_close(what: &str, got: &Tensor, expected: &Tensor, tolerance: f32) {
     let values = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
     let (got, expected) = (values(got), values(expected));
-    let largest = expected.iter().fold(0f32, |largest, value| largest.max(value.abs()));
-    assert!(largest > 1e-3, "{what}: the expected values are all but zero, so this compares nothing");
+    let largest = expected
+        .iter()
+        .fold(0f32, |largest, value| largest.max(value.abs()));
+    assert!(
+        largest > 1e-3,
+        "{what}: the expected values are all but zero, so this compares nothing"
+    );
     for (index, (got, expected)) in got.iter().zip(&expected).enumerate() {
-        assert!((got - expected).abs() <= tolerance * largest, "{what}[{index}]: {got} against {expected}");
+        assert!(
+            (got - expected).abs() <= tolerance * largest,
+            "{what}[{index}]: {got} against {expected}"
+        );
     }
 }
 
 fn check_layer(projections: &[Projection]) -> Result<()> {
     let (model, segments) = (model(), segments());
-    let layout = Arc::new(LayerLayout::new(&describe(&model.config, ""), &targets_of(projections, 3, 1.7)));
-    let input = Var::from_vec(random(20, segments.rows() * HIDDEN, 1.0), (segments.rows(), HIDDEN), &Device::Cpu)?;
+    let layout = Arc::new(LayerLayout::new(
+        &describe(&model.config, ""),
+        &targets_of(projections, 3, 1.7),
+    ));
+    let input = Var::from_vec(
+        random(20, segments.rows() * HIDDEN, 1.0),
+        (segments.rows(), HIDDEN),
+        &Device::Cpu,
+    )?;
     let parameters = Var::from_vec(random(21, layout.length, 0.4), layout.length, &Device::Cpu)?;
-    let direction = Tensor::from_vec(random(22, segments.rows() * HIDDEN, 1.0), input.shape(), &Device::Cpu)?;
+    let direction = Tensor::from_vec(
+        random(22, segments.rows() * HIDDEN, 1.0),
+        input.shape(),
+        &Device::Cpu,
+    )?;
 
     let layer = DecoderLayer {
         model: Arc::clone(&model),
@@ -191,14 +247,25 @@ fn check_layer(projections: &[Projection]) -> Result<()> {
     let output = input.apply_op2(parameters.as_tensor(), layer)?;
     let gradients = (&output * &direction)?.sum_all()?.backward()?;
 
-    let oracle = Oracle { model: &model, layout: &layout, segments: &segments };
+    let oracle = Oracle {
+        model: &model,
+        layout: &layout,
+        segments: &segments,
+    };
     let expected = oracle.layer(input.as_tensor(), parameters.as_tensor())?;
     let expected_gradients = (&expected * &direction)?.sum_all()?.backward()?;
 
     assert_close("output", &output, &expected, 1e-5);
     for (what, variable) in [("input", &input), ("parameters", &parameters)] {
-        let gradient = |store: &candle_core::backprop::GradStore| store.get(variable.as_tensor()).unwrap().clone();
-        assert_close(what, &gradient(&gradients), &gradient(&expected_gradients), 2e-5);
+        let gradient = |store: &candle_core::backprop::GradStore| {
+            store.get(variable.as_tensor()).unwrap().clone()
+        };
+        assert_close(
+            what,
+            &gradient(&gradients),
+            &gradient(&expected_gradients),
+            2e-5,
+        );
     }
     Ok(())
 }
@@ -217,7 +284,10 @@ fn a_layer_with_some_projections_trained_agrees_with_plain_operations() {
 fn the_loss_agrees_with_plain_operations() -> Result<()> {
     let model = model();
     let hidden = Var::from_vec(random(30, 7 * HIDDEN, 1.0), (7, HIDDEN), &Device::Cpu)?;
-    let targets = Targets { rows: vec![1, 2, 6], tokens: vec![5, 36, 0] };
+    let targets = Targets {
+        rows: vec![1, 2, 6],
+        tokens: vec![5, 36, 0],
+    };
     let loss = hidden.apply_op1(HeadLoss {
         model: Arc::clone(&model),
         targets: targets.clone(),
@@ -231,20 +301,37 @@ fn the_loss_agrees_with_plain_operations() -> Result<()> {
     let weight = Tensor::from_slice(head.weight, (VOCABULARY, HIDDEN), &Device::Cpu)?;
     let rows = Tensor::new(&[1u32, 2, 6], &Device::Cpu)?;
     let logits = normed.index_select(&rows, 0)?.matmul(&weight.t()?)?;
-    let expected = (candle_nn::loss::cross_entropy(&logits, &Tensor::new(targets.tokens, &Device::Cpu)?)? * (3.0 * 0.3))?;
+    let expected =
+        (candle_nn::loss::cross_entropy(&logits, &Tensor::new(targets.tokens, &Device::Cpu)?)?
+            * (3.0 * 0.3))?;
     let expected_gradients = (&expected * 2.0)?.backward()?;
 
     assert_close("loss", &loss, &expected, 1e-5);
-    let gradient = |store: &candle_core::backprop::GradStore| store.get(hidden.as_tensor()).unwrap().clone();
-    assert_close("hidden", &gradient(&gradients), &gradient(&expected_gradients), 1e-5);
+    let gradient =
+        |store: &candle_core::backprop::GradStore| store.get(hidden.as_tensor()).unwrap().clone();
+    assert_close(
+        "hidden",
+        &gradient(&gradients),
+        &gradient(&expected_gradients),
+        1e-5,
+    );
     Ok(())
 }
 
 /// Compares `gradient` with central differences of `Σ direction · function` in double-width steps.
-fn check_differences(input: &[f32], direction: &[f32], gradient: &[f32], function: impl Fn(&[f32]) -> Vec<f32>) {
+fn check_differences(
+    input: &[f32],
+    direction: &[f32],
+    gradient: &[f32],
+    function: impl Fn(&[f32]) -> Vec<f32>,
+) {
     const STEP: f32 = 1e-2;
     let value = |input: &[f32]| -> f64 {
-        function(input).iter().zip(direction).map(|(y, d)| f64::from(*y) * f64::from(*d)).sum()
+        function(input)
+            .iter()
+            .zip(direction)
+            .map(|(y, d)| f64::from(*y) * f64::from(*d))
+            .sum()
     };
     for index in 0..input.len() {
         let moved = |by: f32| {
@@ -254,7 +341,10 @@ fn check_differences(input: &[f32], direction: &[f32], gradient: &[f32], functio
         };
         let expected = (moved(STEP) - moved(-STEP)) / (2.0 * f64::from(STEP));
         let got = f64::from(gradient[index]);
-        assert!((got - expected).abs() < 2e-3 * expected.abs().max(1.0), "[{index}]: {got} against {expected}");
+        assert!(
+            (got - expected).abs() < 2e-3 * expected.abs().max(1.0),
+            "[{index}]: {got} against {expected}"
+        );
     }
 }
 
@@ -262,13 +352,22 @@ fn check_differences(input: &[f32], direction: &[f32], gradient: &[f32], functio
 fn the_gate_agrees_with_finite_differences() {
     let (input, direction) = (random(40, 24, 3.0), random(41, 12, 1.0));
     let gradient = swiglu::backward(&input, &direction, 6);
-    check_differences(&input, &direction, &gradient, |input| swiglu::forward(input, 6));
+    check_differences(&input, &direction, &gradient, |input| {
+        swiglu::forward(input, 6)
+    });
 }
 
 #[test]
 fn the_normalisation_adds_what_finite_differences_say() {
-    let (input, direction, weight) = (random(42, 36, 2.0), random(43, 36, 1.0), random(44, 18, 1.5));
-    let norm = RmsNorm { weight: &weight, epsilon: 0.1 };
+    let (input, direction, weight) = (
+        random(42, 36, 2.0),
+        random(43, 36, 1.0),
+        random(44, 18, 1.5),
+    );
+    let norm = RmsNorm {
+        weight: &weight,
+        epsilon: 0.1,
+    };
     let mut gradient = vec![0.25; 36];
     norm.backward(&input, &direction, &mut gradient);
     gradient.iter_mut().for_each(|value| *value -= 0.25);
@@ -278,33 +377,53 @@ fn the_normalisation_adds_what_finite_differences_say() {
 #[test]
 fn dropout_is_the_same_in_forward_and_backward() -> Result<()> {
     let (model, segments) = (model(), segments());
-    let layout = Arc::new(LayerLayout::new(&describe(&model.config, ""), &targets_of(&[Projection::Up], 2, 1.3)));
+    let layout = Arc::new(LayerLayout::new(
+        &describe(&model.config, ""),
+        &targets_of(&[Projection::Up], 2, 1.3),
+    ));
     let values = random(51, layout.length, 0.4);
     let output = |values: &[f32], dropout: f32| -> Result<(f32, Vec<f32>)> {
-        let input = Tensor::from_vec(random(50, segments.rows() * HIDDEN, 1.0), (segments.rows(), HIDDEN), &Device::Cpu)?;
+        let input = Tensor::from_vec(
+            random(50, segments.rows() * HIDDEN, 1.0),
+            (segments.rows(), HIDDEN),
+            &Device::Cpu,
+        )?;
         let parameters = Var::from_slice(values, values.len(), &Device::Cpu)?;
         let layer = DecoderLayer {
             model: Arc::clone(&model),
             index: 0,
             layout: Arc::clone(&layout),
             segments: Arc::clone(&segments),
-            dropout: (dropout > 0.0).then_some(super::lora_linear::Dropout { probability: dropout, seed: 3 }),
+            dropout: (dropout > 0.0).then_some(super::lora_linear::Dropout {
+                probability: dropout,
+                seed: 3,
+            }),
             input_gradient: false,
             kept: Mutex::default(),
         };
         let sum = input.apply_op2(parameters.as_tensor(), layer)?.sum_all()?;
         let gradients = sum.backward()?;
-        Ok((sum.to_scalar()?, gradients.get(parameters.as_tensor()).unwrap().to_vec1()?))
+        Ok((
+            sum.to_scalar()?,
+            gradients.get(parameters.as_tensor()).unwrap().to_vec1()?,
+        ))
     };
     let (sum, gradient) = output(&values, 0.5)?;
-    assert!((sum - output(&values, 0.0)?.0).abs() > 1e-2, "dropout changed nothing");
+    assert!(
+        (sum - output(&values, 0.0)?.0).abs() > 1e-2,
+        "dropout changed nothing"
+    );
     for index in (0..values.len()).step_by(17) {
         let mut moved = values.clone();
         moved[index] += 0.02;
         let above = output(&moved, 0.5)?.0;
         moved[index] -= 0.04;
         let expected = (above - output(&moved, 0.5)?.0) / 0.04;
-        assert!((gradient[index] - expected).abs() < 0.05 * expected.abs().max(0.5), "{} {expected}", gradient[index]);
+        assert!(
+            (gradient[index] - expected).abs() < 0.05 * expected.abs().max(0.5),
+            "{} {expected}",
+            gradient[index]
+        );
     }
     Ok(())
 }

@@ -54,13 +54,20 @@ impl Head<'_> {
 
     /// The negative log-probability of each row's target, and the gradient of `weight · Σ loss` by the rows,
     /// `[rows, hidden]`.
-    pub(crate) fn loss_and_gradient(&self, hidden: &[f32], targets: &[u32], weight: f32) -> (Vec<f64>, Vec<f32>) {
+    pub(crate) fn loss_and_gradient(
+        &self,
+        hidden: &[f32],
+        targets: &[u32],
+        weight: f32,
+    ) -> (Vec<f64>, Vec<f32>) {
         let (width, vocabulary) = (self.hidden(), self.vocabulary());
         let normed = self.norm.forward(hidden);
         let mut normed_gradient = vec![0.0; hidden.len()];
         let mut logits = vec![0.0; targets.len().min(ROWS_AT_ONCE) * vocabulary];
         let mut losses = Vec::with_capacity(targets.len());
-        let chunks = normed.chunks(ROWS_AT_ONCE * width).zip(normed_gradient.chunks_mut(ROWS_AT_ONCE * width));
+        let chunks = normed
+            .chunks(ROWS_AT_ONCE * width)
+            .zip(normed_gradient.chunks_mut(ROWS_AT_ONCE * width));
         for ((normed, gradient), targets) in chunks.zip(targets.chunks(ROWS_AT_ONCE)) {
             let logits = &mut logits[..targets.len() * vocabulary];
             self.project(normed, logits);

@@ -34,13 +34,21 @@ impl LoraLinear<'_> {
     /// Adds the projections of `input` (`[rows, inputs]`) to `output` (`[rows, outputs]`) or overwrites it with them.
     /// Returns the low-rank inner values `x Aᵀ`, `[rows, rank]`, which backward needs.
     pub(crate) fn forward(&self, input: &[f32], output: &mut [f32], accumulate: bool) -> Vec<f32> {
-        let GroupLayout { inputs, outputs, rank, .. } = *self.layout;
+        let GroupLayout {
+            inputs,
+            outputs,
+            rank,
+            ..
+        } = *self.layout;
         let rows = input.len() / inputs;
         multiply(
             MatrixMut::new(output, rows, outputs),
             Matrix::new(input, rows, inputs),
             Matrix::new(self.weight, outputs, inputs).transposed(),
-            Product { accumulate, ..Product::WRITE },
+            Product {
+                accumulate,
+                ..Product::WRITE
+            },
         );
         if rank == 0 {
             return Vec::new();
@@ -73,11 +81,17 @@ impl LoraLinear<'_> {
         gradient: &[f32],
         parameter_gradient: &mut [f32],
     ) -> Vec<f32> {
-        let GroupLayout { inputs, outputs, rank, .. } = *self.layout;
+        let GroupLayout {
+            inputs,
+            outputs,
+            rank,
+            ..
+        } = *self.layout;
         let rows = input.len() / inputs;
         let mut inner_gradient = vec![0.0; rows * rank];
         for (part, slot) in self.layout.adapted() {
-            let part_gradient = Matrix::strided(&gradient[part.offset..], rows, part.outputs, outputs);
+            let part_gradient =
+                Matrix::strided(&gradient[part.offset..], rows, part.outputs, outputs);
             multiply(
                 MatrixMut::strided(&mut inner_gradient[slot.column..], rows, slot.rank, rank),
                 part_gradient,
@@ -85,7 +99,11 @@ impl LoraLinear<'_> {
                 Product::WRITE.scaled(slot.scale),
             );
             multiply(
-                MatrixMut::new(&mut parameter_gradient[slot.b.clone()], part.outputs, slot.rank),
+                MatrixMut::new(
+                    &mut parameter_gradient[slot.b.clone()],
+                    part.outputs,
+                    slot.rank,
+                ),
                 part_gradient.transposed(),
                 Matrix::strided(&inner[slot.column..], rows, slot.rank, rank),
                 Product::WRITE.scaled(slot.scale),
@@ -105,12 +123,22 @@ impl LoraLinear<'_> {
 
     /// The gradient of the input, `[rows, inputs]`: `g W + (dz A)`, the second term through the dropout.
     pub(crate) fn input_gradient(&self, gradient: &[f32], inner_gradient: &[f32]) -> Vec<f32> {
-        let GroupLayout { inputs, outputs, rank, .. } = *self.layout;
+        let GroupLayout {
+            inputs,
+            outputs,
+            rank,
+            ..
+        } = *self.layout;
         let rows = gradient.len() / outputs;
         let mut result = vec![0.0; rows * inputs];
         let low_rank = |destination: &mut [f32], product| {
             let inner_gradient = Matrix::new(inner_gradient, rows, rank);
-            multiply(MatrixMut::new(destination, rows, inputs), inner_gradient, self.a(), product);
+            multiply(
+                MatrixMut::new(destination, rows, inputs),
+                inner_gradient,
+                self.a(),
+                product,
+            );
         };
         if rank > 0 {
             low_rank(&mut result, Product::WRITE);
@@ -122,13 +150,20 @@ impl LoraLinear<'_> {
             MatrixMut::new(&mut result, rows, inputs),
             Matrix::new(gradient, rows, outputs),
             Matrix::new(self.weight, outputs, inputs),
-            Product { accumulate: rank > 0, ..Product::WRITE },
+            Product {
+                accumulate: rank > 0,
+                ..Product::WRITE
+            },
         );
         result
     }
 
     fn a(&self) -> Matrix<'_> {
-        Matrix::new(&self.parameters[self.layout.a.clone()], self.layout.rank, self.layout.inputs)
+        Matrix::new(
+            &self.parameters[self.layout.a.clone()],
+            self.layout.rank,
+            self.layout.inputs,
+        )
     }
 
     fn dropped(&self, input: &[f32]) -> Option<Vec<f32>> {
@@ -143,25 +178,34 @@ impl LoraLinear<'_> {
 impl Dropout {
     /// The same dropout with a mask of its own for another group of projections.
     pub(crate) fn for_group(self, group: usize) -> Self {
-        Self { seed: mix(self.seed ^ ((group as u64 + 1) << 48)), ..self }
+        Self {
+            seed: mix(self.seed ^ ((group as u64 + 1) << 48)),
+            ..self
+        }
     }
 
     fn apply(&self, values: &mut [f32]) {
         const CHUNK: usize = 4096;
         let keep = 1.0 / (1.0 - self.probability);
         let threshold = (f64::from(self.probability) * 2f64.powi(64)) as u64;
-        values.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, values)| {
-            for (index, value) in values.iter_mut().enumerate() {
-                let dropped = mix(self.seed.wrapping_add((chunk * CHUNK + index) as u64)) < threshold;
-                *value *= if dropped { 0.0 } else { keep };
-            }
-        });
+        values
+            .par_chunks_mut(CHUNK)
+            .enumerate()
+            .for_each(|(chunk, values)| {
+                for (index, value) in values.iter_mut().enumerate() {
+                    let dropped =
+                        mix(self.seed.wrapping_add((chunk * CHUNK + index) as u64)) < threshold;
+                    *value *= if dropped { 0.0 } else { keep };
+                }
+            });
     }
 }
 
 /// The finaliser of SplitMix64 (Steele, Lea and Flood, 2014): a counter in, independent-looking bits out.
 fn mix(counter: u64) -> u64 {
-    let mut z = counter.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let mut z = counter
+        .wrapping_mul(0x9E37_79B9_7F4A_7C15)
+        .wrapping_add(0x9E37_79B9_7F4A_7C15);
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     z ^ (z >> 31)

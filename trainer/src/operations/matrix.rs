@@ -22,7 +22,13 @@ impl<'a> Matrix<'a> {
     /// A row-major matrix whose rows begin `row_stride` values apart.
     pub(crate) fn strided(data: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
         check_span(data.len(), rows, columns, row_stride);
-        Self { data, rows, columns, row_stride, column_stride: 1 }
+        Self {
+            data,
+            rows,
+            columns,
+            row_stride,
+            column_stride: 1,
+        }
     }
 
     /// Number of rows.
@@ -62,9 +68,19 @@ impl<'a> MatrixMut<'a> {
     }
 
     /// A row-major matrix whose rows begin `row_stride` values apart.
-    pub(crate) fn strided(data: &'a mut [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
+    pub(crate) fn strided(
+        data: &'a mut [f32],
+        rows: usize,
+        columns: usize,
+        row_stride: usize,
+    ) -> Self {
         check_span(data.len(), rows, columns, row_stride);
-        Self { data, rows, columns, row_stride }
+        Self {
+            data,
+            rows,
+            columns,
+            row_stride,
+        }
     }
 }
 
@@ -81,9 +97,17 @@ pub(crate) struct Product {
 
 impl Product {
     /// Overwrites the destination, on all threads.
-    pub(crate) const WRITE: Self = Self { scale: 1.0, accumulate: false, parallel: true };
+    pub(crate) const WRITE: Self = Self {
+        scale: 1.0,
+        accumulate: false,
+        parallel: true,
+    };
     /// Adds to the destination, on all threads.
-    pub(crate) const ADD: Self = Self { scale: 1.0, accumulate: true, parallel: true };
+    pub(crate) const ADD: Self = Self {
+        scale: 1.0,
+        accumulate: true,
+        parallel: true,
+    };
 
     /// The same with another factor.
     pub(crate) const fn scaled(self, scale: f32) -> Self {
@@ -92,19 +116,36 @@ impl Product {
 
     /// The same on the calling thread alone.
     pub(crate) const fn on_one_thread(self) -> Self {
-        Self { parallel: false, ..self }
+        Self {
+            parallel: false,
+            ..self
+        }
     }
 }
 
 /// `destination = [destination +] scale · left · right`.
 ///
 /// Panics when the shapes do not chain: callers derive all three from one configuration.
-pub(crate) fn multiply(destination: MatrixMut<'_>, left: Matrix<'_>, right: Matrix<'_>, product: Product) {
+pub(crate) fn multiply(
+    destination: MatrixMut<'_>,
+    left: Matrix<'_>,
+    right: Matrix<'_>,
+    product: Product,
+) {
     assert_eq!(left.columns, right.rows, "inner dimensions of a product");
-    assert_eq!((destination.rows, destination.columns), (left.rows, right.columns), "shape of a product");
+    assert_eq!(
+        (destination.rows, destination.columns),
+        (left.rows, right.columns),
+        "shape of a product"
+    );
     if destination.rows == 0 || destination.columns == 0 || left.columns == 0 {
         if !product.accumulate {
-            let MatrixMut { data, rows, columns, row_stride } = destination;
+            let MatrixMut {
+                data,
+                rows,
+                columns,
+                row_stride,
+            } = destination;
             (0..rows).for_each(|row| data[row * row_stride..][..columns].fill(0.0));
         }
         return;
@@ -141,10 +182,16 @@ pub(crate) fn multiply(destination: MatrixMut<'_>, left: Matrix<'_>, right: Matr
 }
 
 fn check_span(length: usize, rows: usize, columns: usize, row_stride: usize) {
-    assert!(row_stride >= columns, "rows of a view overlap: {columns} columns every {row_stride} values");
+    assert!(
+        row_stride >= columns,
+        "rows of a view overlap: {columns} columns every {row_stride} values"
+    );
     if rows > 0 {
         let span = (rows - 1) * row_stride + columns;
-        assert!(span <= length, "a view of {rows} × {columns} needs {span} values and got {length}");
+        assert!(
+            span <= length,
+            "a view of {rows} × {columns} needs {span} values and got {length}"
+        );
     }
 }
 
@@ -169,7 +216,12 @@ mod tests {
     #[test]
     fn an_empty_inner_dimension_writes_zeros() {
         let mut destination = [3.0; 4];
-        multiply(MatrixMut::new(&mut destination, 2, 2), Matrix::new(&[], 2, 0), Matrix::new(&[], 0, 2), Product::WRITE);
+        multiply(
+            MatrixMut::new(&mut destination, 2, 2),
+            Matrix::new(&[], 2, 0),
+            Matrix::new(&[], 0, 2),
+            Product::WRITE,
+        );
         assert_eq!(destination, [0.0; 4]);
     }
 

@@ -32,8 +32,12 @@ impl Rotary {
         };
         Self {
             half,
-            cosines: (0..positions * half).map(|index| angle(index).cos() as f32).collect(),
-            sines: (0..positions * half).map(|index| angle(index).sin() as f32).collect(),
+            cosines: (0..positions * half)
+                .map(|index| angle(index).cos() as f32)
+                .collect(),
+            sines: (0..positions * half)
+                .map(|index| angle(index).sin() as f32)
+                .collect(),
         }
     }
 
@@ -82,11 +86,21 @@ mod tests {
         let rotary = Rotary::new(4, 4, 100.0);
         let original = [1.0, 2.0, 3.0, 4.0, 9.0];
         let mut row = original;
-        let rows = RotatedRows { row_width: 5, heads: 1, positions: &[2] };
+        let rows = RotatedRows {
+            row_width: 5,
+            heads: 1,
+            positions: &[2],
+        };
         rotary.rotate(&mut row, rows);
         let (c0, s0) = (2f32.cos(), 2f32.sin());
         let (c1, s1) = (0.2f32.cos(), 0.2f32.sin());
-        let expected = [c0 - 3.0 * s0, 2.0 * c1 - 4.0 * s1, 3.0 * c0 + s0, 4.0 * c1 + 2.0 * s1, 9.0];
+        let expected = [
+            c0 - 3.0 * s0,
+            2.0 * c1 - 4.0 * s1,
+            3.0 * c0 + s0,
+            4.0 * c1 + 2.0 * s1,
+            9.0,
+        ];
         for (value, expected) in row.iter().zip(expected) {
             assert!((value - expected).abs() < 1e-6, "{row:?}");
         }

@@ -18,7 +18,10 @@ use trainer::optimizer::{AdamW, AdamWOptions};
 use trainer::parameters::LoraParameters;
 use trainer::segments::Segments;
 
-const LIMITS: Limits = Limits { max_rank: 64, max_bytes: 64 << 20 };
+const LIMITS: Limits = Limits {
+    max_rank: 64,
+    max_bytes: 64 << 20,
+};
 
 #[derive(Deserialize)]
 struct TrainingReference {
@@ -40,18 +43,29 @@ struct Reference {
 /// The model and the folder of reference values, or `None` after saying what is missing.
 fn reference(test: &str) -> Option<Reference> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?.to_owned();
-    let model = std::env::var_os("QUICKCHANGE_MODEL")
-        .map_or_else(|| root.join(".cache/models/SmolLM2-135M-Instruct.Q4_1.gguf"), PathBuf::from);
+    let model = std::env::var_os("QUICKCHANGE_MODEL").map_or_else(
+        || root.join(".cache/models/SmolLM2-135M-Instruct.Q4_1.gguf"),
+        PathBuf::from,
+    );
     let folder = root.parent()?.join("shared/parity");
     for needed in [&model, &folder] {
         if !needed.exists() {
-            writeln!(std::io::stderr(), "skipped {test}: {} is not there", needed.display()).ok()?;
+            writeln!(
+                std::io::stderr(),
+                "skipped {test}: {} is not there",
+                needed.display()
+            )
+            .ok()?;
             return None;
         }
     }
     let file = GgufFile::open(&model).unwrap();
     let model = TrainingModel::new(DenseWeights::from_gguf(&file).unwrap());
-    Some(Reference { base: model.base(&file.digest()), model, folder })
+    Some(Reference {
+        base: model.base(&file.digest()),
+        model,
+        folder,
+    })
 }
 
 impl Reference {
@@ -78,45 +92,81 @@ fn numpy_values(path: &Path) -> Vec<f32> {
 }
 
 fn values(bytes: &[u8]) -> Vec<f32> {
-    bytes.chunks_exact(4).map(|value| f32::from_le_bytes([value[0], value[1], value[2], value[3]])).collect()
+    bytes
+        .chunks_exact(4)
+        .map(|value| f32::from_le_bytes([value[0], value[1], value[2], value[3]]))
+        .collect()
 }
 
 fn check_logits(reference: &Reference, parameters: &LoraParameters, name: &str) {
     let prompts: Vec<GreedyReference> = reference.json(&format!("greedy_{name}.json"));
-    let lengths: Vec<usize> = prompts.iter().map(|prompt| prompt.prompt_ids.len()).collect();
-    let last: Vec<usize> = lengths.iter().scan(0, |end, length| {
-        *end += length;
-        Some(*end - 1)
-    }).collect();
-    let tokens = prompts.into_iter().flat_map(|prompt| prompt.prompt_ids).collect();
-    let inputs = Inputs { tokens, segments: Arc::new(Segments::independent(&lengths)) };
+    let lengths: Vec<usize> = prompts
+        .iter()
+        .map(|prompt| prompt.prompt_ids.len())
+        .collect();
+    let last: Vec<usize> = lengths
+        .iter()
+        .scan(0, |end, length| {
+            *end += length;
+            Some(*end - 1)
+        })
+        .collect();
+    let tokens = prompts
+        .into_iter()
+        .flat_map(|prompt| prompt.prompt_ids)
+        .collect();
+    let inputs = Inputs {
+        tokens,
+        segments: Arc::new(Segments::independent(&lengths)),
+    };
     let logits = reference.model.logits(parameters, &inputs, &last).unwrap();
     let expected = numpy_values(&reference.folder.join(format!("logits_last_{name}.npy")));
     assert_eq!(logits.len(), expected.len());
-    let worst = logits.iter().zip(&expected).fold(0f32, |worst, (got, expected)| worst.max((got - expected).abs()));
+    let worst = logits
+        .iter()
+        .zip(&expected)
+        .fold(0f32, |worst, (got, expected)| {
+            worst.max((got - expected).abs())
+        });
     assert!(worst <= 1e-3, "{name}: a logit differs by {worst}");
 }
 
 #[test]
 fn logits_agree_with_transformers() {
-    let Some(reference) = reference("logits_agree_with_transformers") else { return };
+    let Some(reference) = reference("logits_agree_with_transformers") else {
+        return;
+    };
     check_logits(&reference, &reference.no_adapter(), "base");
     check_logits(&reference, &reference.adapter(), "adapter0");
 }
 
 #[test]
 fn gradients_and_ten_steps_agree_with_peft() {
-    let Some(reference) = reference("gradients_and_ten_steps_agree_with_peft") else { return };
+    let Some(reference) = reference("gradients_and_ten_steps_agree_with_peft") else {
+        return;
+    };
     let expected: TrainingReference = reference.json("train_ref.json");
     let (inputs, targets) = next_token_batch(&expected.input_ids);
     let parameters = reference.adapter();
-    let decay = AdamWOptions { weight_decay: 0.01, ..AdamWOptions::default() };
+    let decay = AdamWOptions {
+        weight_decay: 0.01,
+        ..AdamWOptions::default()
+    };
     let mut optimizer = AdamW::new(&parameters, decay);
-    let options = PassOptions { weight: 1.0 / targets.rows.len() as f32, dropout: 0.0, seed: 0 };
+    let options = PassOptions {
+        weight: 1.0 / targets.rows.len() as f32,
+        dropout: 0.0,
+        seed: 0,
+    };
     for (step, expected_loss) in expected.losses.iter().enumerate() {
-        let (loss, gradients) =
-            reference.model.loss_and_gradients(&parameters, &inputs, &targets, options).unwrap();
-        assert!((loss - expected_loss).abs() <= 1e-3, "step {step}: loss {loss} against {expected_loss}");
+        let (loss, gradients) = reference
+            .model
+            .loss_and_gradients(&parameters, &inputs, &targets, options)
+            .unwrap();
+        assert!(
+            (loss - expected_loss).abs() <= 1e-3,
+            "step {step}: loss {loss} against {expected_loss}"
+        );
         if step == 0 {
             check_gradients(&reference, &parameters, &gradients);
         }
@@ -126,16 +176,37 @@ fn gradients_and_ten_steps_agree_with_peft() {
 
 /// Every token predicted from those before it.
 fn next_token_batch(sequences: &[Vec<u32>]) -> (Inputs, Targets) {
-    let lengths: Vec<usize> = sequences.iter().map(|sequence| sequence.len() - 1).collect();
-    let tokens: Vec<u32> = sequences.iter().flat_map(|sequence| &sequence[..sequence.len() - 1]).copied().collect();
+    let lengths: Vec<usize> = sequences
+        .iter()
+        .map(|sequence| sequence.len() - 1)
+        .collect();
+    let tokens: Vec<u32> = sequences
+        .iter()
+        .flat_map(|sequence| &sequence[..sequence.len() - 1])
+        .copied()
+        .collect();
     let targets = Targets {
         rows: (0..tokens.len()).collect(),
-        tokens: sequences.iter().flat_map(|sequence| &sequence[1..]).copied().collect(),
+        tokens: sequences
+            .iter()
+            .flat_map(|sequence| &sequence[1..])
+            .copied()
+            .collect(),
     };
-    (Inputs { tokens, segments: Arc::new(Segments::independent(&lengths)) }, targets)
+    (
+        Inputs {
+            tokens,
+            segments: Arc::new(Segments::independent(&lengths)),
+        },
+        targets,
+    )
 }
 
-fn check_gradients(reference: &Reference, parameters: &LoraParameters, gradients: &trainer::optimizer::Gradients) {
+fn check_gradients(
+    reference: &Reference,
+    parameters: &LoraParameters,
+    gradients: &trainer::optimizer::Gradients,
+) {
     let bytes = fs_err::read(reference.folder.join("grads_adapter0_step0.safetensors")).unwrap();
     let expected = SafeTensors::deserialize(&bytes).unwrap();
     let places = parameters.places();
@@ -144,9 +215,20 @@ fn check_gradients(reference: &Reference, parameters: &LoraParameters, gradients
         let name = place.tensor_name();
         let expected = values(expected.tensor(&name).unwrap().data());
         let got = &gradients.layer(place.layer).unwrap()[place.range.clone()];
-        let square = |values: &mut dyn Iterator<Item = f32>| values.map(|value| f64::from(value).powi(2)).sum::<f64>();
-        let error = square(&mut got.iter().zip(&expected).map(|(got, expected)| got - expected)).sqrt();
+        let square = |values: &mut dyn Iterator<Item = f32>| {
+            values.map(|value| f64::from(value).powi(2)).sum::<f64>()
+        };
+        let error = square(
+            &mut got
+                .iter()
+                .zip(&expected)
+                .map(|(got, expected)| got - expected),
+        )
+        .sqrt();
         let size = square(&mut expected.iter().copied()).sqrt();
-        assert!(error <= 1e-3 * size, "{name}: the gradient is off by {error} of {size}");
+        assert!(
+            error <= 1e-3 * size,
+            "{name}: the gradient is off by {error} of {size}"
+        );
     }
 }
