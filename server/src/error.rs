@@ -3,6 +3,8 @@
 //! Domain errors (`adapters`, `engine`, `tasks`) know no HTTP; they become an [`ApiError`] by `From`, and [`ApiError::answer`]
 //! is the only place that chooses a status. It has no wildcard arm, so a new variant does not compile until someone decides.
 
+mod answers;
+
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpResponse, ResponseError};
@@ -11,6 +13,8 @@ use engine::{EngineError, SubmitError, TemplateError};
 use serde::Serialize;
 use tasks::{DataError, PlanError, PromptError};
 use utoipa::ToSchema;
+
+use self::answers::{adapter_answer, data_answer, plan_answer, registry_answer, submit_answer};
 
 /// Why a request was not served.
 #[derive(Debug, thiserror::Error)]
@@ -303,83 +307,6 @@ impl ResponseError for ApiError {
             response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
         }
         response.json(self.body())
-    }
-}
-
-fn submit_answer(error: &SubmitError) -> Answer {
-    match error {
-        SubmitError::QueueFull { .. } => {
-            Answer(StatusCode::TOO_MANY_REQUESTS, OVERLOADED, "queue_full")
-        }
-        SubmitError::Draining => Answer(StatusCode::SERVICE_UNAVAILABLE, OVERLOADED, "draining"),
-        SubmitError::PromptEmpty => Answer(StatusCode::BAD_REQUEST, INVALID, "prompt_empty"),
-        SubmitError::TooLong { .. } => {
-            Answer(StatusCode::PAYLOAD_TOO_LARGE, INVALID, "prompt_too_long")
-        }
-        SubmitError::TokenOutOfRange { .. } => {
-            Answer(StatusCode::BAD_REQUEST, INVALID, "token_out_of_range")
-        }
-        SubmitError::Stopped => Answer(StatusCode::INTERNAL_SERVER_ERROR, SERVER, "engine_stopped"),
-    }
-}
-
-fn registry_answer(error: &RegistryError) -> Answer {
-    let code = error.code();
-    match error {
-        RegistryError::NotLoaded { .. } | RegistryError::UnknownVersion { .. } => {
-            Answer(StatusCode::NOT_FOUND, NOT_FOUND, code)
-        }
-        RegistryError::AmbiguousVersion { .. } => Answer(StatusCode::BAD_REQUEST, INVALID, code),
-        RegistryError::AlreadyLoaded { .. }
-        | RegistryError::LostCompareAndSwap { .. }
-        | RegistryError::NothingToRollBack { .. }
-        | RegistryError::ActiveVersion { .. } => Answer(StatusCode::CONFLICT, CONFLICT, code),
-    }
-}
-
-/// Adapters that cannot be served are the client's to fix, whichever check they fail; `AdapterError` may grow more checks.
-fn adapter_answer(error: &AdapterError) -> Answer {
-    let code = error.code();
-    match error {
-        AdapterError::Io(_) => Answer(StatusCode::INTERNAL_SERVER_ERROR, SERVER, code),
-        AdapterError::TooLarge { .. } => Answer(StatusCode::PAYLOAD_TOO_LARGE, INVALID, code),
-        AdapterError::PathNotFound { .. } => Answer(StatusCode::NOT_FOUND, NOT_FOUND, code),
-        AdapterError::InvalidName { .. }
-        | AdapterError::ReservedName { .. }
-        | AdapterError::InvalidVersion { .. } => Answer(StatusCode::BAD_REQUEST, INVALID, code),
-        _ => Answer(StatusCode::UNPROCESSABLE_ENTITY, INVALID, code),
-    }
-}
-
-fn data_answer(error: &DataError) -> Answer {
-    let code = error.code();
-    match error {
-        DataError::UnknownDataset { .. } | DataError::NoFile { .. } => {
-            Answer(StatusCode::NOT_FOUND, NOT_FOUND, code)
-        }
-        DataError::TooFewDemonstrations { .. } => Answer(StatusCode::BAD_REQUEST, INVALID, code),
-        DataError::NotADirectory { .. }
-        | DataError::NothingFound { .. }
-        | DataError::Read(_)
-        | DataError::Malformed { .. }
-        | DataError::MissingField { .. }
-        | DataError::NotAString { .. }
-        | DataError::UnknownLabel { .. }
-        | DataError::Empty { .. }
-        | DataError::Prompts { .. } => Answer(StatusCode::INTERNAL_SERVER_ERROR, SERVER, code),
-    }
-}
-
-fn plan_answer(error: &PlanError) -> Answer {
-    let code = error.code();
-    match error {
-        PlanError::UnknownDataset { .. } => Answer(StatusCode::NOT_FOUND, NOT_FOUND, code),
-        PlanError::EmptyList { .. }
-        | PlanError::ZeroLimit
-        | PlanError::NoOwnTask
-        | PlanError::NothingLeft { .. }
-        | PlanError::Prompt(_) => Answer(StatusCode::BAD_REQUEST, INVALID, code),
-        PlanError::Data(error) => data_answer(error),
     }
 }
 

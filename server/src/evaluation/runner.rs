@@ -151,7 +151,7 @@ fn publish_value(state: &State, watched: &Watched) {
         .filter(|cell| (&cell.adapter, &cell.task, &cell.domain) == key)
         .map(|cell| cell.value)
         .collect();
-    let adapter = state.metrics.adapters.label(&last.adapter);
+    let adapter = state.metrics.labels.label(&last.adapter);
     state
         .metrics
         .evaluation_value

@@ -57,7 +57,6 @@ pub fn submit(
     prompts: &[EncodedPrompt],
     generation: &Generation,
 ) -> Result<Vec<Running>, ApiError> {
-    let label = state.metrics.adapters.label(target.label());
     let weights = target.weights();
     let mut running = Vec::with_capacity(prompts.len() * generation.choices);
     for (prompt, encoded) in prompts.iter().enumerate() {
@@ -65,7 +64,9 @@ pub fn submit(
             .engine
             .max_model_len()
             .saturating_sub(encoded.tokens.len());
-        let max_tokens = generation.max_tokens.unwrap_or(room).min(room);
+        // A prompt that leaves no room at all is for the engine to refuse, not to be answered with nothing.
+        let most = generation.max_tokens.unwrap_or(usize::MAX);
+        let max_tokens = most.min(room.max(1));
         for choice in 0..generation.choices {
             let mut request = engine_request(encoded, generation, weights.clone());
             request.max_tokens = max_tokens;
@@ -76,7 +77,7 @@ pub fn submit(
                 prompt,
                 max_tokens,
                 events: state.engine.generate(request)?,
-                meter: Meter::new(state, &label, encoded.tokens.len()),
+                meter: Meter::new(state, target, encoded.tokens.len()),
             });
         }
     }
@@ -179,7 +180,7 @@ pub fn reason_name(reason: FinishReason) -> &'static str {
 /// Keeps the metrics of one choice.
 struct Meter {
     state: Data<State>,
-    label: String,
+    adapter: String,
     prompt_tokens: usize,
     submitted: Instant,
     last_token: Option<Instant>,
@@ -187,10 +188,10 @@ struct Meter {
 }
 
 impl Meter {
-    fn new(state: &Data<State>, label: &str, prompt_tokens: usize) -> Self {
+    fn new(state: &Data<State>, target: &Target, prompt_tokens: usize) -> Self {
         Self {
             state: state.clone(),
-            label: label.to_owned(),
+            adapter: target.label().to_owned(),
             prompt_tokens,
             submitted: Instant::now(),
             last_token: None,
@@ -200,26 +201,30 @@ impl Meter {
 
     fn observe(&mut self, event: &GenerateEvent) {
         let metrics = &self.state.metrics;
+        // Looked up each time: once the adapter is unloaded, what it still generates must not bring its series back.
+        let label = metrics.labels.label(&self.adapter);
         match event {
             GenerateEvent::Started { queue_seconds, .. } => {
-                metrics.queue_time.observe(*queue_seconds);
+                metrics.generation.queue_time.observe(*queue_seconds);
                 metrics
+                    .generation
                     .prompt_tokens
-                    .with_label_values(&[&self.label])
+                    .with_label_values(&[&label])
                     .inc_by(self.prompt_tokens as u64);
             }
             GenerateEvent::Token { .. } => {
                 let now = Instant::now();
                 let (histogram, since) = match self.last_token {
-                    Some(last) => (&metrics.inter_token, last),
-                    None => (&metrics.time_to_first_token, self.submitted),
+                    Some(last) => (&metrics.generation.inter_token, last),
+                    None => (&metrics.generation.time_to_first_token, self.submitted),
                 };
                 histogram
-                    .with_label_values(&[&self.label])
+                    .with_label_values(&[&label])
                     .observe(now.duration_since(since).as_secs_f64());
                 metrics
+                    .generation
                     .generation_tokens
-                    .with_label_values(&[&self.label])
+                    .with_label_values(&[&label])
                     .inc();
                 self.last_token = Some(now);
             }

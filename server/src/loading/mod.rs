@@ -103,9 +103,10 @@ pub async fn load(state: &Data<State>, request: LoadRequest) -> Result<Loaded, A
     match &outcome {
         Ok(loaded) => {
             let metrics = &state.metrics;
-            metrics.adapter_loads.with_label_values(&[source]).inc();
+            metrics.adapters.loads.with_label_values(&[source]).inc();
             metrics
-                .adapter_load_duration
+                .adapters
+                .load_duration
                 .observe(loaded.report.load_ms / 1000.0);
         }
         Err(error) => count_failure(state, error),
@@ -200,7 +201,8 @@ fn count_failure(state: &State, error: &ApiError) {
     let code = error.body().error.code;
     state
         .metrics
-        .adapter_load_failures
+        .adapters
+        .load_failures
         .with_label_values(&[code])
         .inc();
     tracing::warn!(code, error = %error, "adapter refused");

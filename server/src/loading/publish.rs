@@ -94,15 +94,16 @@ pub async fn remove_version(state: &Data<State>, name: &str, prefix: &str) -> Re
 
 fn forget(state: &State, name: &str) {
     state.metrics.adapter_removed(name);
-    state.metrics.adapter_unloads.inc();
+    state.metrics.adapters.unloads.inc();
     tracing::info!(adapter = name, "adapter unloaded");
 }
 
 fn count_swap(state: &State, name: &str) {
-    let label = state.metrics.adapters.label(name);
+    let label = state.metrics.labels.label(name);
     state
         .metrics
-        .adapter_swaps
+        .adapters
+        .swaps
         .with_label_values(&[&label])
         .inc();
 }

@@ -39,7 +39,8 @@ pub async fn register_all(state: &mut State) -> Result<(), ApiError> {
     for ignored in &contents.ignored {
         state
             .metrics
-            .adapter_load_failures
+            .adapters
+            .load_failures
             .with_label_values(&["stored_damaged"])
             .inc();
         tracing::warn!(path = %ignored.path.display(), reason = %ignored.reason, "not loaded from the store");
@@ -74,7 +75,8 @@ async fn register(state: &State, found: &Found<'_>, source: &str) {
             state.metrics.adapter_added(found.name);
             state
                 .metrics
-                .adapter_loads
+                .adapters
+                .loads
                 .with_label_values(&[source])
                 .inc();
             tracing::info!(adapter = found.name, source, "adapter loaded");

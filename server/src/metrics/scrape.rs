@@ -23,9 +23,9 @@ impl Metrics {
         self.set_engine(&statistics);
         self.set_adapters(&entries);
         self.set_lora_info(state, &statistics, &entries);
-        self.scraped.evaluations.reset();
+        self.resident.evaluations.reset();
         for (status, number) in state.evaluations.by_status() {
-            self.scraped
+            self.resident
                 .evaluations
                 .with_label_values(&[status.name()])
                 .set(integer(number));
@@ -46,29 +46,29 @@ impl Metrics {
     }
 
     fn set_engine(&self, statistics: &Statistics) {
-        let scraped = &self.scraped;
-        for gauge in [&scraped.running, &scraped.vllm_running] {
+        let (engine, gateway) = (&self.engine, &self.gateway);
+        for gauge in [&engine.running, &gateway.running] {
             gauge.set(integer(statistics.running));
         }
-        for gauge in [&scraped.waiting, &scraped.vllm_waiting] {
+        for gauge in [&engine.waiting, &gateway.waiting] {
             gauge.set(integer(statistics.waiting));
         }
-        set(&scraped.kv_blocks_used, statistics.kv_blocks_used);
-        set(&scraped.kv_blocks, statistics.kv_blocks_total);
-        scraped.vllm_kv_usage.set(ratio(
+        set(&engine.kv_blocks_used, statistics.kv_blocks_used);
+        set(&engine.kv_blocks, statistics.kv_blocks_total);
+        gateway.kv_usage.set(ratio(
             statistics.kv_blocks_used as u64,
             statistics.kv_blocks_total as u64,
         ));
-        let steps = statistics.steps.saturating_sub(scraped.steps.get());
-        let rows = statistics.step_rows.saturating_sub(scraped.step_rows.get());
-        scraped.batch_rows.set(ratio(rows, steps));
-        raise(&scraped.steps, statistics.steps);
-        raise(&scraped.step_rows, statistics.step_rows);
-        raise(&scraped.prefix_hits, statistics.prefix_hit_tokens);
-        raise(&scraped.prefix_queries, statistics.prefix_query_tokens);
-        scraped.vllm_cache_info.reset();
-        scraped
-            .vllm_cache_info
+        let steps = statistics.steps.saturating_sub(engine.steps.get());
+        let rows = statistics.step_rows.saturating_sub(engine.step_rows.get());
+        engine.batch_rows.set(ratio(rows, steps));
+        raise(&engine.steps, statistics.steps);
+        raise(&engine.step_rows, statistics.step_rows);
+        raise(&engine.prefix_hits, statistics.prefix_hit_tokens);
+        raise(&engine.prefix_queries, statistics.prefix_query_tokens);
+        gateway.cache_info.reset();
+        gateway
+            .cache_info
             .with_label_values(&[
                 &statistics.block_size.to_string(),
                 &statistics.kv_blocks_total.to_string(),
@@ -78,16 +78,16 @@ impl Metrics {
 
     fn set_adapters(&self, entries: &[Entry]) {
         let versions = entries.iter().map(|entry| entry.versions.len()).sum();
-        set(&self.scraped.adapters_resident, entries.len());
-        set(&self.scraped.adapter_versions_resident, versions);
-        self.scraped.adapter_resident_bytes.reset();
+        set(&self.resident.adapters_resident, entries.len());
+        set(&self.resident.adapter_versions_resident, versions);
+        self.resident.adapter_resident_bytes.reset();
         for entry in entries {
             let bytes: u64 = entry
                 .versions
                 .iter()
                 .map(|version| version.summary.bytes)
                 .sum();
-            self.scraped
+            self.resident
                 .adapter_resident_bytes
                 .with_label_values(&[&entry.name])
                 .set(i64::try_from(bytes).unwrap_or(i64::MAX));
@@ -116,9 +116,9 @@ impl Metrics {
         waiting.dedup();
         // There is no limit on adapters but the batch: every running sequence may use another one.
         let most = state.configuration.max_running.max(resident.len());
-        self.scraped.vllm_lora_info.reset();
-        self.scraped
-            .vllm_lora_info
+        self.gateway.lora_info.reset();
+        self.gateway
+            .lora_info
             .with_label_values(&[&most.to_string(), &resident.join(","), &waiting.join(",")])
             .set(unix_seconds() as f64);
     }

@@ -27,7 +27,7 @@ pub async fn observe(
     let id = request_id(&request);
     let method = request.method().to_string();
     let state = request.app_data::<Data<State>>().cloned();
-    let _in_flight = state.as_ref().map(|state| InFlight::enter(state));
+    let _in_flight = state.as_ref().map(InFlight::enter);
     let mut response = next.call(request).await?;
     if let Some(state) = &state {
         record(state, &response, &method, started);
@@ -49,14 +49,14 @@ struct InFlight(Data<State>);
 
 impl InFlight {
     fn enter(state: &Data<State>) -> Self {
-        state.metrics.requests_in_flight.inc();
+        state.metrics.http.requests_in_flight.inc();
         Self(state.clone())
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.metrics.requests_in_flight.dec();
+        self.0.metrics.http.requests_in_flight.dec();
     }
 }
 
@@ -67,10 +67,11 @@ fn record<B>(state: &State, response: &ServiceResponse<B>, method: &str, started
         .unwrap_or_else(|| "unknown".to_owned());
     let adapter = request.extensions().get::<ServedAdapter>().map_or_else(
         || "none".to_owned(),
-        |served| state.metrics.adapters.label(&served.0),
+        |served| state.metrics.labels.label(&served.0),
     );
     let metrics = &state.metrics;
     metrics
+        .http
         .requests
         .with_label_values(&[
             route.as_str(),
@@ -80,6 +81,7 @@ fn record<B>(state: &State, response: &ServiceResponse<B>, method: &str, started
         ])
         .inc();
     metrics
+        .http
         .request_duration
         .with_label_values(&[&route])
         .observe(started.elapsed().as_secs_f64());

@@ -190,8 +190,7 @@ pub async fn create_chat_completion(
         };
         return Ok(respond(plan, answer));
     }
-    let finished = collect(running).await?;
-    Ok(HttpResponse::Ok().json(answer.whole(finished, prompt_tokens[0])))
+    Ok(HttpResponse::Ok().json(answer.whole(collect(running).await?, prompt_tokens[0])))
 }
 
 fn check(state: &State, request: &ChatRequest) -> Result<Generation, ApiError> {

@@ -1,0 +1,85 @@
+//! What the errors of the other crates are on the wire.
+
+use actix_web::http::StatusCode;
+use adapters::{AdapterError, RegistryError};
+use engine::SubmitError;
+use tasks::{DataError, PlanError};
+
+use super::{Answer, CONFLICT, INVALID, NOT_FOUND, OVERLOADED, SERVER};
+
+pub(super) fn submit_answer(error: &SubmitError) -> Answer {
+    match error {
+        SubmitError::QueueFull { .. } => {
+            Answer(StatusCode::TOO_MANY_REQUESTS, OVERLOADED, "queue_full")
+        }
+        SubmitError::Draining => Answer(StatusCode::SERVICE_UNAVAILABLE, OVERLOADED, "draining"),
+        SubmitError::PromptEmpty => Answer(StatusCode::BAD_REQUEST, INVALID, "prompt_empty"),
+        SubmitError::TooLong { .. } => {
+            Answer(StatusCode::PAYLOAD_TOO_LARGE, INVALID, "prompt_too_long")
+        }
+        SubmitError::TokenOutOfRange { .. } => {
+            Answer(StatusCode::BAD_REQUEST, INVALID, "token_out_of_range")
+        }
+        SubmitError::Stopped => Answer(StatusCode::INTERNAL_SERVER_ERROR, SERVER, "engine_stopped"),
+    }
+}
+
+pub(super) fn registry_answer(error: &RegistryError) -> Answer {
+    let code = error.code();
+    match error {
+        RegistryError::NotLoaded { .. } | RegistryError::UnknownVersion { .. } => {
+            Answer(StatusCode::NOT_FOUND, NOT_FOUND, code)
+        }
+        RegistryError::AmbiguousVersion { .. } => Answer(StatusCode::BAD_REQUEST, INVALID, code),
+        RegistryError::AlreadyLoaded { .. }
+        | RegistryError::LostCompareAndSwap { .. }
+        | RegistryError::NothingToRollBack { .. }
+        | RegistryError::ActiveVersion { .. } => Answer(StatusCode::CONFLICT, CONFLICT, code),
+    }
+}
+
+/// Adapters that cannot be served are the client's to fix, whichever check they fail; `AdapterError` may grow more checks.
+pub(super) fn adapter_answer(error: &AdapterError) -> Answer {
+    let code = error.code();
+    match error {
+        AdapterError::Io(_) => Answer(StatusCode::INTERNAL_SERVER_ERROR, SERVER, code),
+        AdapterError::TooLarge { .. } => Answer(StatusCode::PAYLOAD_TOO_LARGE, INVALID, code),
+        AdapterError::PathNotFound { .. } => Answer(StatusCode::NOT_FOUND, NOT_FOUND, code),
+        AdapterError::InvalidName { .. }
+        | AdapterError::ReservedName { .. }
+        | AdapterError::InvalidVersion { .. } => Answer(StatusCode::BAD_REQUEST, INVALID, code),
+        _ => Answer(StatusCode::UNPROCESSABLE_ENTITY, INVALID, code),
+    }
+}
+
+pub(super) fn data_answer(error: &DataError) -> Answer {
+    let code = error.code();
+    match error {
+        DataError::UnknownDataset { .. } | DataError::NoFile { .. } => {
+            Answer(StatusCode::NOT_FOUND, NOT_FOUND, code)
+        }
+        DataError::TooFewDemonstrations { .. } => Answer(StatusCode::BAD_REQUEST, INVALID, code),
+        DataError::NotADirectory { .. }
+        | DataError::NothingFound { .. }
+        | DataError::Read(_)
+        | DataError::Malformed { .. }
+        | DataError::MissingField { .. }
+        | DataError::NotAString { .. }
+        | DataError::UnknownLabel { .. }
+        | DataError::Empty { .. }
+        | DataError::Prompts { .. } => Answer(StatusCode::INTERNAL_SERVER_ERROR, SERVER, code),
+    }
+}
+
+pub(super) fn plan_answer(error: &PlanError) -> Answer {
+    let code = error.code();
+    match error {
+        PlanError::UnknownDataset { .. } => Answer(StatusCode::NOT_FOUND, NOT_FOUND, code),
+        PlanError::EmptyList { .. }
+        | PlanError::ZeroLimit
+        | PlanError::NoOwnTask
+        | PlanError::NothingLeft { .. }
+        | PlanError::Prompt(_) => Answer(StatusCode::BAD_REQUEST, INVALID, code),
+        PlanError::Data(error) => data_answer(error),
+    }
+}
