@@ -132,9 +132,11 @@ impl DecoderLayer {
         let mut step = |group: usize, input: &[f32], gradient: &[f32], to_input: bool| {
             let linear = self.linear(group, parameters);
             let inner_gradient = linear.backward(input, &inner[group], gradient, &mut trained);
-            to_input
-                .then(|| linear.input_gradient(gradient, &inner_gradient))
-                .unwrap_or_default()
+            if to_input {
+                linear.input_gradient(gradient, &inner_gradient)
+            } else {
+                Vec::new()
+            }
         };
 
         let intermediate = self.model.config.intermediate;

@@ -230,7 +230,7 @@ impl Trainer<'_> {
         progress.set_message(format!("loss {loss:.4} · {speed:.0} tokens/s"));
         progress.inc(1);
         if progress.is_hidden()
-            && (self.step % STEPS_BETWEEN_LINES == 0 || self.step == self.schedule.total)
+            && (self.step.is_multiple_of(STEPS_BETWEEN_LINES) || self.step == self.schedule.total)
         {
             let left = progress.eta().as_secs();
             tracing::info!(

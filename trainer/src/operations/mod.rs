@@ -13,6 +13,8 @@ pub(crate) mod rotary;
 pub(crate) mod swiglu;
 
 #[cfg(test)]
+mod gradient_oracle;
+#[cfg(test)]
 mod gradient_tests;
 
 /// Rows handed to a thread at a time by the element-wise operations; below this the hand-over costs more than the work.
