@@ -58,7 +58,7 @@ async fn weights_cut_short_or_garbled() {
         &["adapter_model.safetensors"],
     )
     .await;
-    let garbled = adapter(&app).edit_bytes(|bytes| bytes[12..60].fill(b'#'));
+    let garbled = adapter(&app).edit_bytes(|bytes| bytes[8..60].fill(b'#'));
     refused(
         &app,
         &garbled,

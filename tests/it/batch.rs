@@ -98,5 +98,5 @@ async fn on_the_real_model_the_bits_are_the_same() {
         threads: 2,
         ..Options::default()
     };
-    check(options(), options(), 20, 1).await;
+    check(options(), options(), 10, 1).await;
 }

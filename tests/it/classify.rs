@@ -199,7 +199,7 @@ async fn bad_questions_are_refused() {
         (
             json!({"inputs": ["a"], "task": "sentiment", "shots": 4000}),
             400,
-            "shots",
+            "4000",
         ),
         (json!({"inputs": ["a"], "task": "summary"}), 400, "label"),
     ];

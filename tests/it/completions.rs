@@ -218,7 +218,8 @@ async fn a_stop_string_across_a_token_border_ends_the_text_before_it() {
     assert!(found > 0, "no seed gave two neighbouring tokens of letters");
 }
 
-/// The last character of one token and the first of the next, where both are ASCII letters.
+/// The last character of one token and the first of the next, where both are ASCII letters of plain text: neither a special token
+/// nor a piece of a character, which is listed as `bytes:`.
 fn border(tokens: &Value) -> Option<String> {
     let tokens: Vec<&str> = tokens
         .as_array()
@@ -226,10 +227,11 @@ fn border(tokens: &Value) -> Option<String> {
         .iter()
         .map(|token| token.as_str().unwrap())
         .collect();
+    let plain = |token: &str| !token.starts_with("bytes:") && !token.starts_with("<|");
     tokens[2..].windows(2).find_map(|pair| {
         let (last, first) = (pair[0].chars().last()?, pair[1].chars().next()?);
-        (last.is_ascii_alphabetic() && first.is_ascii_alphabetic())
-            .then(|| format!("{last}{first}"))
+        let letters = last.is_ascii_alphabetic() && first.is_ascii_alphabetic();
+        (letters && pair.iter().all(|token| plain(token))).then(|| format!("{last}{first}"))
     })
 }
 

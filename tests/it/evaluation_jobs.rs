@@ -34,10 +34,11 @@ async fn reports_say_what_the_cells_say() {
         "{}",
         markdown.body
     );
-    app.client
-        .evaluation_report(id, "html")
-        .await
-        .expect_error(400, "not_supported", &["html"]);
+    app.client.evaluation_report(id, "html").await.expect_error(
+        400,
+        "not_supported",
+        &["format", "json, csv or md"],
+    );
     assert_eq!(app.client.evaluation_report(id, "pdf").await.status, 400);
     assert_eq!(
         app.client

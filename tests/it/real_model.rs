@@ -26,14 +26,24 @@ async fn the_capital_of_france() {
         .greedy("smollm2-135m-instruct", "The capital of France is")
         .await;
     assert!(text.starts_with(" Paris"), "{text}");
-    let messages = [json!({"role": "user", "content": "What is the capital of France?"})];
+}
+
+/// The f32 reference prefers each token of this answer to the next best by at least 0.5, more than int8 activations can turn.
+#[tokio::test]
+async fn the_days_of_a_week() {
+    let Some(base) = real_model("the_days_of_a_week") else {
+        return;
+    };
+    let app = start(base).await;
+    let messages = [json!({"role": "user", "content": "How many days are in a week?"})];
     let chat = app
         .client
         .chat(&json!({"messages": messages, "max_tokens": 24, "temperature": 0}))
         .await
         .expect(200);
     let content = chat["choices"][0]["message"]["content"].as_str().unwrap();
-    assert!(content.contains("Paris"), "{content}");
+    assert_eq!(content, "A week is approximately 7 days.");
+    assert_eq!(chat["choices"][0]["finish_reason"], "stop");
 }
 
 #[tokio::test]
