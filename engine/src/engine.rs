@@ -1,6 +1,5 @@
 //! The handle to the engine and the thread behind it.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc as thread_channel};
 use std::thread::JoinHandle;
@@ -12,23 +11,16 @@ use crate::adapter::PreparedAdapter;
 use crate::chat::ChatTemplate;
 use crate::config::ModelConfig;
 use crate::error::{EngineError, SubmitError};
+use crate::generation::{Generation, GenerationLimits};
 use crate::kernels::{BLOCK_TOKENS, KernelChoice};
 use crate::model::Model;
-use crate::request::{
-    GenerateEvent, GenerateRequest, LogitsRequest, Priority, ScoreRequest, ScoreResult,
-};
+use crate::request::{GenerateEvent, GenerateRequest, LogitsRequest, ScoreRequest, ScoreResult};
 use crate::scheduler::Scheduler;
-use crate::sequence::{Generation, GenerationLimits, Scoring, Sequence, Task};
+use crate::scoring::Scoring;
+use crate::sequence::{Sequence, Task};
+use crate::statistics::Statistics;
 use crate::step::Executor;
 use crate::tokenizer::Tokenizer;
-
-/// What an effect probe feeds to base and adapter: plain text, a question, code, and the form of the tasks' prompts.
-const PROBES: [&str; 4] = [
-    "The weather in the mountains can change",
-    "Question: What do bees make?\nAnswer:",
-    "fn add(a: u32, b: u32) -> u32 {\n    a",
-    "### Input:\nThe kettle broke after two days.\n### Sentiment:",
-];
 
 /// How much the engine takes on.
 #[derive(Debug, Clone)]
@@ -59,33 +51,6 @@ impl EngineConfig {
     pub(crate) fn kv_blocks(&self) -> usize {
         self.kv_tokens.div_ceil(BLOCK_TOKENS).max(1) + 1
     }
-}
-
-/// What the engine is doing, as of its last step.
-#[derive(Debug, Clone, Default)]
-pub struct Statistics {
-    /// Requests being worked on.
-    pub running: usize,
-    /// Requests waiting.
-    pub waiting: usize,
-    /// Cache blocks in use by running requests.
-    pub kv_blocks_used: usize,
-    /// Cache blocks in all.
-    pub kv_blocks_total: usize,
-    /// Tokens in a block.
-    pub block_size: usize,
-    /// Prompt tokens taken from the prefix cache so far.
-    pub prefix_hit_tokens: u64,
-    /// Prompt tokens looked up in the prefix cache so far.
-    pub prefix_query_tokens: u64,
-    /// Steps so far.
-    pub steps: u64,
-    /// Rows of all steps so far.
-    pub step_rows: u64,
-    /// Running requests by adapter version; the base model is not listed.
-    pub running_by_version: Vec<(String, usize)>,
-    /// Waiting requests by adapter version; the base model is not listed.
-    pub waiting_by_version: Vec<(String, usize)>,
 }
 
 /// A handle to the engine; clones share it. The thread stops when the last handle is dropped.
@@ -236,27 +201,6 @@ impl Engine {
         Ok(receiver)
     }
 
-    /// How far an adapter moves the next-token distribution: the mean Kullback-Leibler divergence from the base over a
-    /// few fixed prompts, nats. Exactly 0 for an adapter that changes no logit.
-    pub async fn effect(&self, adapter: Arc<PreparedAdapter>) -> Result<f64, EffectError> {
-        let mut total = 0.0;
-        for probe in PROBES {
-            let prompt = self.shared.tokenizer.encode(probe, false);
-            let mut answers = Vec::with_capacity(2);
-            for adapter in [None, Some(Arc::clone(&adapter))] {
-                let request = LogitsRequest {
-                    prompt: prompt.clone(),
-                    adapter,
-                    priority: Priority::Interactive,
-                };
-                let answer = self.logits(request)?;
-                answers.push(answer.await.map_err(|_| EngineError::Stopped)??);
-            }
-            total += divergence(&answers[1], &answers[0]);
-        }
-        Ok(total / PROBES.len() as f64)
-    }
-
     /// What the engine is doing.
     pub fn statistics(&self) -> Statistics {
         let mut statistics = self.shared.statistics().clone();
@@ -306,17 +250,6 @@ impl Engine {
     }
 }
 
-/// Why an adapter's effect could not be measured.
-#[derive(Debug, thiserror::Error)]
-pub enum EffectError {
-    /// The engine did not take the probe.
-    #[error(transparent)]
-    Submit(#[from] SubmitError),
-    /// The engine did not finish the probe.
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-}
-
 impl Shared {
     fn max_model_len(&self) -> usize {
         self.model.context_length.min(self.config.kv_tokens)
@@ -328,23 +261,6 @@ impl Shared {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// KL(p ‖ q) in nats of the distributions with these logits.
-fn divergence(p: &[f32], q: &[f32]) -> f64 {
-    if p == q {
-        return 0.0;
-    }
-    let (p_total, q_total) = (
-        crate::sampling::log_sum_exp(p),
-        crate::sampling::log_sum_exp(q),
-    );
-    let terms = p.iter().zip(q).map(|(&p, &q)| {
-        let (p, q) = (f64::from(p) - p_total, f64::from(q) - q_total);
-        p.exp() * (p - q)
-    });
-    // Rounding can take the sum of a tiny divergence below zero; the adapter does change logits, so it is not zero.
-    terms.sum::<f64>().max(f64::MIN_POSITIVE)
 }
 
 /// The engine's thread: takes what was submitted and steps while there is work.
@@ -376,38 +292,7 @@ fn run(model: Model, shared: &Shared, inbox: &thread_channel::Receiver<Sequence>
         let rows = scheduler.step(&mut executor, &limits);
         let left = before - scheduler.waiting().count();
         shared.waiting.fetch_sub(left, Ordering::AcqRel);
-        publish(shared, &scheduler, rows);
+        let mut statistics = shared.statistics();
+        *statistics = statistics.after_step(&scheduler, rows);
     }
-}
-
-fn publish(shared: &Shared, scheduler: &Scheduler, rows: usize) {
-    let blocks = scheduler.blocks();
-    let (prefix_hit_tokens, prefix_query_tokens) = scheduler.prefix_tokens();
-    let running_by_version = by_version(scheduler.running().iter());
-    let waiting_by_version = by_version(scheduler.waiting());
-    let mut statistics = shared.statistics();
-    *statistics = Statistics {
-        running: scheduler.running().len(),
-        waiting: 0,
-        kv_blocks_used: blocks.total() - blocks.available(),
-        kv_blocks_total: blocks.total(),
-        block_size: BLOCK_TOKENS,
-        prefix_hit_tokens,
-        prefix_query_tokens,
-        steps: statistics.steps + u64::from(rows > 0),
-        step_rows: statistics.step_rows + rows as u64,
-        running_by_version,
-        waiting_by_version,
-    };
-}
-
-fn by_version<'a>(sequences: impl Iterator<Item = &'a Sequence>) -> Vec<(String, usize)> {
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for adapter in sequences.filter_map(|sequence| sequence.adapter.as_ref()) {
-        *counts.entry(adapter.version().as_str()).or_default() += 1;
-    }
-    counts
-        .into_iter()
-        .map(|(version, count)| (version.to_owned(), count))
-        .collect()
 }

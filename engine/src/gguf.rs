@@ -158,7 +158,7 @@ impl GgufFile {
             rope_theta: self.float("llama.rope.freq_base").unwrap_or(10_000.0),
             rms_epsilon: self.float("llama.attention.layer_norm_rms_epsilon")?,
         };
-        if config.heads % config.kv_heads != 0 || config.head_dim % 2 != 0 {
+        if !config.heads.is_multiple_of(config.kv_heads) || !config.head_dim.is_multiple_of(2) {
             return Err(self.metadata_error(
                 "llama.attention.head_count",
                 "must be a multiple of head_count_kv, with heads of even width",
@@ -179,7 +179,7 @@ impl GgufFile {
             .and_then(|start| usize::try_from(start).ok());
         let end = start.and_then(|start| start.checked_add(bytes));
         match (start, end) {
-            (Some(start), Some(end)) if end <= self.bytes.len() && elements % block == 0 => {
+            (Some(start), Some(end)) if end <= self.bytes.len() && elements.is_multiple_of(block) => {
                 Ok(start..end)
             }
             _ => Err(self.tensor_error(

@@ -7,8 +7,10 @@
 mod adapter;
 pub mod chat;
 mod config;
+mod effect;
 mod engine;
 mod error;
+mod generation;
 pub mod gguf;
 pub mod kernels;
 mod kv;
@@ -16,7 +18,9 @@ mod model;
 mod request;
 pub mod sampling;
 mod scheduler;
+mod scoring;
 mod sequence;
+mod statistics;
 mod step;
 pub mod testing;
 #[cfg(test)]
@@ -28,7 +32,8 @@ mod weights;
 pub use adapter::PreparedAdapter;
 pub use chat::{ChatMessage, ChatTemplate, TemplateError};
 pub use config::ModelConfig;
-pub use engine::{EffectError, Engine, EngineConfig, Statistics};
+pub use effect::EffectError;
+pub use engine::{Engine, EngineConfig};
 pub use error::{EngineError, LoadError, SubmitError};
 pub use kernels::KernelChoice;
 pub use model::{LoadOptions, Model};
@@ -37,5 +42,6 @@ pub use request::{
     ScoreRequest, ScoreResult, TokenLogprob,
 };
 pub use sampling::Sampling;
+pub use statistics::Statistics;
 pub use tokenizer::Tokenizer;
 pub use weights::{DenseLayer, DenseWeights};

@@ -7,9 +7,10 @@
 use std::collections::VecDeque;
 
 use crate::engine::EngineConfig;
+use crate::generation::GenerationLimits;
 use crate::kernels::BLOCK_TOKENS;
 use crate::kv::BlockPool;
-use crate::sequence::{GenerationLimits, Progress, Sequence, Task};
+use crate::sequence::{Progress, Sequence, Task};
 use crate::step::{Executor, Segment, Wanted};
 
 /// Prompt rows in a step that also has decodes: enough to keep the weights busy, few enough not to stall streams.
@@ -254,7 +255,7 @@ impl Scheduler {
                 break;
             }
             let sequence = &self.running[index];
-            if prompt_length % BLOCK_TOKENS != 0 {
+            if !prompt_length.is_multiple_of(BLOCK_TOKENS) {
                 executor.copy_block(sequence.table[shared], blocks[0]);
             }
             let table = [&sequence.table[..shared], &blocks].concat();

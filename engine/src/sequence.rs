@@ -3,19 +3,15 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use crate::adapter::PreparedAdapter;
 use crate::error::EngineError;
+use crate::generation::{Generation, GenerationLimits};
 use crate::kv::Parent;
-use crate::request::{
-    ContinuationScore, FinishReason, GenerateEvent, GenerateRequest, Priority, ScoreResult,
-    TokenLogprob,
-};
-use crate::sampling::{LogSoftmax, Sampler, argmax};
+use crate::request::Priority;
+use crate::scoring::Scoring;
 use crate::step::Wanted;
-use crate::text::TextAssembler;
-use crate::tokenizer::Tokenizer;
 
 /// A request with its state.
 pub(crate) struct Sequence {
@@ -51,125 +47,6 @@ pub(crate) enum Task {
 pub(crate) enum Progress {
     Continue,
     Done,
-}
-
-pub(crate) struct Generation {
-    request: GenerateRequest,
-    events: mpsc::UnboundedSender<GenerateEvent>,
-    sampler: Sampler,
-    assembler: TextAssembler,
-    prompt_logprobs: Vec<TokenLogprob>,
-    generated: usize,
-    started: bool,
-}
-
-pub(crate) struct Scoring {
-    pub(crate) continuations: Vec<Vec<u32>>,
-    /// Continuations not yet computed; empty until the prompt is.
-    pub(crate) pending: Vec<usize>,
-    scores: Vec<ContinuationScore>,
-    /// The free energy at the end of the prompt, once it is computed.
-    energy: Option<f32>,
-    reply: Option<oneshot::Sender<Result<ScoreResult, EngineError>>>,
-}
-
-impl Generation {
-    pub(crate) fn new(
-        request: GenerateRequest,
-        events: mpsc::UnboundedSender<GenerateEvent>,
-        tokenizer: &Tokenizer,
-    ) -> Self {
-        let sampler = Sampler::new(&request.sampling, &request.prompt)
-            .with_min_tokens(request.min_tokens, tokenizer.end_of_turn());
-        Self {
-            sampler,
-            assembler: TextAssembler::new(request.stop.clone()),
-            request,
-            events,
-            prompt_logprobs: Vec::new(),
-            generated: 0,
-            started: false,
-        }
-    }
-
-    fn send(&self, event: GenerateEvent) {
-        // A closed channel is a client that hung up; the next step drops the sequence.
-        let _ = self.events.send(event);
-    }
-}
-
-impl Scoring {
-    pub(crate) fn new(
-        continuations: Vec<Vec<u32>>,
-        reply: oneshot::Sender<Result<ScoreResult, EngineError>>,
-    ) -> Self {
-        let scores = continuations
-            .iter()
-            .map(|_| ContinuationScore {
-                logprob: 0.0,
-                token_logprobs: Vec::new(),
-                is_greedy: true,
-            })
-            .collect();
-        Self {
-            continuations,
-            pending: Vec::new(),
-            scores,
-            energy: None,
-            reply: Some(reply),
-        }
-    }
-
-    /// Takes the logits at the end of the prompt: the first token of every continuation.
-    fn take_first(&mut self, logits: &[f32]) {
-        if self.energy.is_some() {
-            // The prompt was computed again after a preemption; its scores are there already.
-            return;
-        }
-        let distribution = LogSoftmax::new(logits);
-        let best = argmax(logits);
-        self.energy = Some(-distribution.log_sum_exp() as f32);
-        for (continuation, score) in self.continuations.iter().zip(&mut self.scores) {
-            if let Some(&token) = continuation.first() {
-                add_token(score, &distribution, best, token);
-            }
-        }
-        let longer = self.continuations.iter().enumerate();
-        self.pending = longer
-            .filter(|(_, continuation)| continuation.len() > 1)
-            .map(|(index, _)| index)
-            .collect();
-    }
-
-    /// Takes the logits after token `row` of a continuation.
-    pub(crate) fn take_next(&mut self, continuation: usize, row: usize, logits: &[f32]) {
-        let token = self.continuations[continuation][row + 1];
-        let distribution = LogSoftmax::new(logits);
-        add_token(
-            &mut self.scores[continuation],
-            &distribution,
-            argmax(logits),
-            token,
-        );
-    }
-
-    fn finish(&mut self, cached_tokens: usize) {
-        if let Some(reply) = self.reply.take() {
-            // A closed channel is a client that hung up.
-            let _ = reply.send(Ok(ScoreResult {
-                cached_tokens,
-                continuations: std::mem::take(&mut self.scores),
-                energy: self.energy.unwrap_or_default(),
-            }));
-        }
-    }
-}
-
-fn add_token(score: &mut ContinuationScore, distribution: &LogSoftmax<'_>, best: u32, token: u32) {
-    let logprob = distribution.of(token);
-    score.logprob += f64::from(logprob);
-    score.token_logprobs.push(logprob);
-    score.is_greedy &= best == token;
 }
 
 impl Sequence {
@@ -209,13 +86,11 @@ impl Sequence {
 
     /// Tells whoever asked that the sequence will not be finished.
     pub(crate) fn fail(self, error: EngineError) {
-        // A closed channel is a client that hung up.
         match self.task {
-            Task::Generate(generation) => generation.send(GenerateEvent::Failed(error)),
-            Task::Score(scoring) => {
-                let _ = scoring.reply.map(|reply| reply.send(Err(error)));
-            }
+            Task::Generate(generation) => generation.fail(error),
+            Task::Score(scoring) => scoring.fail(error),
             Task::Logits(reply) => {
+                // A closed channel is a client that hung up.
                 let _ = reply.map(|reply| reply.send(Err(error)));
             }
         }
@@ -224,11 +99,8 @@ impl Sequence {
     /// Whether whoever asked has gone away.
     pub(crate) fn is_cancelled(&self) -> bool {
         match &self.task {
-            Task::Generate(generation) => generation.events.is_closed(),
-            Task::Score(scoring) => scoring
-                .reply
-                .as_ref()
-                .is_none_or(oneshot::Sender::is_closed),
+            Task::Generate(generation) => generation.is_cancelled(),
+            Task::Score(scoring) => scoring.is_cancelled(),
             Task::Logits(reply) => reply.as_ref().is_none_or(oneshot::Sender::is_closed),
         }
     }
@@ -236,7 +108,7 @@ impl Sequence {
     /// Whether a prefix may be taken from the cache: not when the logits of every prompt token are wanted.
     pub(crate) fn may_reuse_prefix(&self) -> bool {
         match &self.task {
-            Task::Generate(generation) => generation.request.prompt_logprobs.is_none(),
+            Task::Generate(generation) => !generation.wants_prompt_logprobs(),
             Task::Score(_) | Task::Logits(_) => true,
         }
     }
@@ -314,89 +186,5 @@ impl Sequence {
             return Progress::Done;
         }
         Progress::Continue
-    }
-}
-
-/// What bounds every generation.
-pub(crate) struct GenerationLimits<'a> {
-    pub(crate) tokenizer: &'a Tokenizer,
-    /// Most tokens of a sequence, prompt included.
-    pub(crate) max_model_len: usize,
-}
-
-impl Generation {
-    /// Keeps the log-probability of the prompt token after `position`, once.
-    fn record_prompt(&mut self, position: usize, prompt: &[u32], logits: &[f32]) {
-        let Some(count) = self.request.prompt_logprobs else {
-            return;
-        };
-        if position == self.prompt_logprobs.len() && position + 1 < prompt.len() {
-            let token = prompt[position + 1];
-            self.prompt_logprobs.push(logprob(logits, token, count));
-        }
-    }
-
-    fn start(&mut self, cached_tokens: usize, queue_seconds: f64) {
-        if std::mem::replace(&mut self.started, true) {
-            return;
-        }
-        let wanted = self.request.prompt_logprobs.is_some();
-        self.send(GenerateEvent::Started {
-            cached_tokens,
-            queue_seconds,
-            prompt_logprobs: wanted.then(|| self.prompt_logprobs.clone()),
-        });
-    }
-
-    fn advance(
-        &mut self,
-        tokens: &mut Vec<u32>,
-        logits: &mut [f32],
-        limits: &GenerationLimits<'_>,
-    ) -> Progress {
-        if self.request.max_tokens == 0 {
-            return self.finish(FinishReason::Length);
-        }
-        let raw = self.request.logprobs.map(|_| logits.to_vec());
-        let token = self.sampler.sample(logits);
-        let logprob = raw
-            .zip(self.request.logprobs)
-            .map(|(raw, count)| logprob(&raw, token, count));
-        tokens.push(token);
-        self.generated += 1;
-
-        let tokenizer = limits.tokenizer;
-        let ends_turn = !self.request.ignore_eos && tokenizer.end_of_turn().contains(&token);
-        let piece = self
-            .assembler
-            .push(tokenizer.token_bytes(token), tokenizer.is_special(token));
-        self.send(GenerateEvent::Token {
-            token,
-            text: piece.text,
-            logprob,
-        });
-        if ends_turn || piece.stopped {
-            self.finish(FinishReason::Stop)
-        } else if self.generated == self.request.max_tokens || tokens.len() >= limits.max_model_len
-        {
-            self.finish(FinishReason::Length)
-        } else {
-            Progress::Continue
-        }
-    }
-
-    fn finish(&mut self, reason: FinishReason) -> Progress {
-        let text = self.assembler.finish();
-        self.send(GenerateEvent::Finished { reason, text });
-        Progress::Done
-    }
-}
-
-fn logprob(logits: &[f32], token: u32, count: usize) -> TokenLogprob {
-    let distribution = LogSoftmax::new(logits);
-    TokenLogprob {
-        token,
-        logprob: distribution.of(token),
-        top: distribution.top(count),
     }
 }

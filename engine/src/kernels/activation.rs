@@ -52,7 +52,7 @@ impl QuantizedRows {
                     )
                 };
                 fill(row, floats);
-                if inputs % BLOCK == 0 {
+                if inputs.is_multiple_of(BLOCK) {
                     quantize_row(kernels, floats, quants, scales, sums);
                 }
             }

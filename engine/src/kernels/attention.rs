@@ -86,7 +86,7 @@ pub fn attend(
 ) {
     match kernels {
         #[cfg(target_arch = "x86_64")]
-        KernelChoice::Avx512Vnni if shape.head_dim % 16 == 0 && shape.head_dim <= 128 => {
+        KernelChoice::Avx512Vnni if shape.head_dim.is_multiple_of(16) && shape.head_dim <= 128 => {
             // SAFETY: this choice is only made on CPUs that have the features (KernelChoice::is_available).
             unsafe { super::avx512::attend_group(shape, view, kv_head, query, out) }
         }

@@ -38,7 +38,7 @@ pub fn rope_row(head: &mut [f32], cosines: &[f32], sines: &[f32]) {
 pub fn swiglu_row(kernels: KernelChoice, gate: &[f32], up: &[f32], out: &mut [f32]) {
     match kernels {
         #[cfg(target_arch = "x86_64")]
-        KernelChoice::Avx512Vnni if out.len() % 16 == 0 => {
+        KernelChoice::Avx512Vnni if out.len().is_multiple_of(16) => {
             assert!(gate.len() == out.len() && up.len() == out.len());
             // SAFETY: this choice is only made on CPUs that have the features (KernelChoice::is_available).
             unsafe { super::avx512::swiglu(gate, up, out) }

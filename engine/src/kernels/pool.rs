@@ -10,6 +10,15 @@ use std::thread::JoinHandle;
 
 /// How often a worker looks for the next operation before it parks; a few tens of microseconds.
 const SPINS_BEFORE_PARKING: u32 = 20_000;
+/// How often the caller looks for the last worker before it lets others have its core.
+const SPINS_BEFORE_YIELDING: u32 = 2_000;
+
+/// The operation is open: workers may still join it.
+const OPEN: usize = 1;
+/// One worker that has joined.
+const JOINED: usize = 2;
+/// One operation; leaves room for 127 workers below it.
+const OPERATION: usize = 256;
 
 /// Threads that run parts of an operation together with the caller.
 pub struct Pool {
@@ -18,10 +27,9 @@ pub struct Pool {
 }
 
 struct Shared {
-    /// Counts operations; a change tells the workers that `job` is new.
-    generation: AtomicUsize,
-    /// Workers that have finished the current operation.
-    finished: AtomicUsize,
+    /// Number of the operation, workers that have joined and not left it, and whether more may join, in one word: a
+    /// worker that got no core in time finds the operation closed, and nobody waits for it.
+    gate: AtomicUsize,
     stopping: AtomicBool,
     panicked: AtomicBool,
     job: UnsafeCell<Job>,
@@ -35,9 +43,10 @@ struct Job {
     call: unsafe fn(*const ()),
 }
 
-// SAFETY: `job` is written only by the thread that owns the pool (`run` takes `&mut self`), before `generation` is
-// published with Release, and read by workers only after they saw the new generation with Acquire; the next write
-// comes after every worker has reported `finished`. The closure behind `data` is `Sync` by the bound on `run`.
+// SAFETY: `job` is written only by the thread that owns the pool (`run` takes `&mut self`) while the gate is closed and
+// nobody is inside, and published by opening the gate with Release. Workers read it after joining through the gate with
+// Acquire; the owner closes the gate and waits until all have left before it writes again or drops the closure. The
+// closure behind `data` is `Sync` by the bound on `run`.
 unsafe impl Sync for Shared {}
 // SAFETY: the pointer in `job` is only dereferenced while `run` keeps the closure alive.
 unsafe impl Send for Shared {}
@@ -46,8 +55,7 @@ impl Pool {
     /// A pool of `threads` threads in all, the caller included; at least one.
     pub fn new(threads: usize) -> Self {
         let shared = Arc::new(Shared {
-            generation: AtomicUsize::new(0),
-            finished: AtomicUsize::new(0),
+            gate: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
             panicked: AtomicBool::new(false),
             job: UnsafeCell::new(Job {
@@ -104,24 +112,23 @@ impl Pool {
             unsafe { (*data.cast::<F>())() }
         }
         let shared = &*self.shared;
-        shared.finished.store(0, Ordering::Relaxed);
-        // SAFETY: no worker reads `job` now: all of them reported `finished` for the last generation.
+        // SAFETY: the gate is closed and empty since the end of the last operation, so no worker reads `job` now.
         unsafe {
             *shared.job.get() = Job {
                 data: (&raw const task).cast(),
                 call: call::<F>,
             };
         }
-        shared.generation.fetch_add(1, Ordering::Release);
+        let closed = shared.gate.load(Ordering::Relaxed);
+        shared
+            .gate
+            .store(closed.wrapping_add(OPERATION) | OPEN, Ordering::Release);
         for worker in &self.workers {
             worker.thread().unpark();
         }
-        let workers_done = WaitForWorkers {
-            shared,
-            workers: self.workers.len(),
-        };
+        let operation = CloseAndWait { shared };
         task();
-        drop(workers_done);
+        drop(operation);
         assert!(
             !shared.panicked.load(Ordering::Acquire),
             "a worker of the pool panicked; its message stands above"
@@ -129,16 +136,24 @@ impl Pool {
     }
 }
 
-/// Waits for the workers when dropped, so that the operation's closure outlives them even if the caller's part panics.
-struct WaitForWorkers<'a> {
+/// Closes the gate and waits for the workers inside when dropped, so that the operation's closure outlives them even if
+/// the caller's part panics.
+struct CloseAndWait<'a> {
     shared: &'a Shared,
-    workers: usize,
 }
 
-impl Drop for WaitForWorkers<'_> {
+impl Drop for CloseAndWait<'_> {
     fn drop(&mut self) {
-        while self.shared.finished.load(Ordering::Acquire) != self.workers {
-            std::hint::spin_loop();
+        let mut gate = self.shared.gate.fetch_and(!OPEN, Ordering::AcqRel) & !OPEN;
+        let mut spins = 0;
+        while !gate.is_multiple_of(OPERATION) {
+            spins += 1;
+            if spins < SPINS_BEFORE_YIELDING {
+                std::hint::spin_loop();
+            } else {
+                std::thread::yield_now();
+            }
+            gate = self.shared.gate.load(Ordering::Acquire);
         }
     }
 }
@@ -158,8 +173,9 @@ fn work(shared: &Shared) {
     let mut seen = 0;
     let mut spins = 0;
     while !shared.stopping.load(Ordering::Acquire) {
-        let generation = shared.generation.load(Ordering::Acquire);
-        if generation == seen {
+        let gate = shared.gate.load(Ordering::Acquire);
+        let operation = gate / OPERATION;
+        if operation == seen || gate & OPEN == 0 {
             spins += 1;
             if spins < SPINS_BEFORE_PARKING {
                 std::hint::spin_loop();
@@ -168,11 +184,18 @@ fn work(shared: &Shared) {
             }
             continue;
         }
-        seen = generation;
+        let joined = gate + JOINED;
+        let join = shared
+            .gate
+            .compare_exchange(gate, joined, Ordering::AcqRel, Ordering::Relaxed);
+        if join.is_err() {
+            continue;
+        }
+        seen = operation;
         spins = 0;
         let part = std::panic::catch_unwind(|| {
-            // SAFETY: the generation is new, so `job` was written before it and stays untouched, with its closure
-            // alive, until this worker adds to `finished`.
+            // SAFETY: this worker has joined through the open gate, so `job` was written before it and stays untouched,
+            // with its closure alive, until this worker leaves.
             unsafe {
                 let job = *shared.job.get();
                 (job.call)(job.data);
@@ -181,7 +204,7 @@ fn work(shared: &Shared) {
         if part.is_err() {
             shared.panicked.store(true, Ordering::Release);
         }
-        shared.finished.fetch_add(1, Ordering::Release);
+        shared.gate.fetch_sub(JOINED, Ordering::Release);
     }
 }
 

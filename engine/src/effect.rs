@@ -1,0 +1,65 @@
+//! How far an adapter moves the model: the probe every adapter passes before it is served.
+
+use std::sync::Arc;
+
+use crate::adapter::PreparedAdapter;
+use crate::engine::Engine;
+use crate::error::{EngineError, SubmitError};
+use crate::request::{LogitsRequest, Priority};
+use crate::sampling::log_sum_exp;
+
+/// What an effect probe feeds to base and adapter: plain text, a question, code, and the form of the tasks' prompts.
+const PROBES: [&str; 4] = [
+    "The weather in the mountains can change",
+    "Question: What do bees make?\nAnswer:",
+    "fn add(a: u32, b: u32) -> u32 {\n    a",
+    "### Input:\nThe kettle broke after two days.\n### Sentiment:",
+];
+
+/// Why an adapter's effect could not be measured.
+#[derive(Debug, thiserror::Error)]
+pub enum EffectError {
+    /// The engine did not take the probe.
+    #[error(transparent)]
+    Submit(#[from] SubmitError),
+    /// The engine did not finish the probe.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+impl Engine {
+    /// How far an adapter moves the next-token distribution: the mean Kullback-Leibler divergence from the base over a
+    /// few fixed prompts, nats. Exactly 0 for an adapter that changes no logit.
+    pub async fn effect(&self, adapter: Arc<PreparedAdapter>) -> Result<f64, EffectError> {
+        let mut total = 0.0;
+        for probe in PROBES {
+            let prompt = self.tokenizer().encode(probe, false);
+            let mut answers = Vec::with_capacity(2);
+            for adapter in [None, Some(Arc::clone(&adapter))] {
+                let request = LogitsRequest {
+                    prompt: prompt.clone(),
+                    adapter,
+                    priority: Priority::Interactive,
+                };
+                let answer = self.logits(request)?;
+                answers.push(answer.await.map_err(|_| EngineError::Stopped)??);
+            }
+            total += divergence(&answers[1], &answers[0]);
+        }
+        Ok(total / PROBES.len() as f64)
+    }
+}
+
+/// KL(p ‖ q) in nats of the distributions with these logits.
+fn divergence(p: &[f32], q: &[f32]) -> f64 {
+    if p == q {
+        return 0.0;
+    }
+    let (p_total, q_total) = (log_sum_exp(p), log_sum_exp(q));
+    let terms = p.iter().zip(q).map(|(&p, &q)| {
+        let (p, q) = (f64::from(p) - p_total, f64::from(q) - q_total);
+        p.exp() * (p - q)
+    });
+    // Rounding can take the sum of a tiny divergence below zero; the adapter does change logits, so it is not zero.
+    terms.sum::<f64>().max(f64::MIN_POSITIVE)
+}
