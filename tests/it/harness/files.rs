@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use ::adapters::{LoraConfig, LoraModule, Manifest, Projection, Version, write_adapter};
+use ::adapters::{LoraConfig, LoraModule, Manifest, Precision, Projection, Version, write_adapter};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -71,7 +71,7 @@ impl<'a> Random<'a> {
             }
         }
         let config = LoraConfig::new(self.base.name, RANK, ALPHA, self.targets.to_vec(), 0.0);
-        write_adapter(directory, &config, &modules, &self.manifest).unwrap()
+        write_adapter(directory, &config, &modules, &self.manifest, Precision::F32).unwrap()
     }
 }
 
