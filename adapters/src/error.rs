@@ -9,7 +9,6 @@ const LISTED: usize = 8;
 
 /// Why an adapter was refused. Every variant carries the facts that its message states.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum AdapterError {
     /// The file system failed; the message names the path.
     #[error(transparent)]

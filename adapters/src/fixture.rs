@@ -1,6 +1,6 @@
 //! A base of two layers and an adapter over it whose values can be checked by hand.
 
-use crate::write::to_files;
+use crate::write::{Precision, to_files};
 use crate::{
     AdapterFiles, BaseModel, Limits, LoraConfig, LoraModule, Manifest, Projection, ProjectionShape,
 };
@@ -58,5 +58,6 @@ pub(crate) fn modules() -> Vec<LoraModule> {
 }
 
 pub(crate) fn files() -> AdapterFiles {
-    to_files(&config(), &modules(), &Manifest::default()).expect("the fixture is consistent")
+    to_files(&config(), &modules(), &Manifest::default(), Precision::F32)
+        .expect("the fixture is consistent")
 }

@@ -44,4 +44,4 @@ pub use store::{IgnoredEntry, IgnoredReason, Store, StoreContents, StoreError, S
 pub use summary::Summary;
 pub use targets::Targets;
 pub use version::Version;
-pub use write::write_adapter;
+pub use write::{Precision, write_adapter};

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use half::f16;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
@@ -11,8 +12,17 @@ use crate::files::{CONFIG_FILE, MANIFEST_FILE, WEIGHTS_FILE};
 use crate::tensors::{Half, peft_key};
 use crate::{AdapterError, AdapterFiles, LoraConfig, LoraModule, Manifest, Projection, Version};
 
-/// Writes `adapter_config.json`, `adapter_model.safetensors` (F32) and `manifest.json` into `dir`
-/// and returns the version of what was written.
+/// How an adapter's values are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precision {
+    /// Every bit of the trained values.
+    F32,
+    /// Half the size; PEFT and the engine read it as it is. Values beyond ±65504 are refused.
+    F16,
+}
+
+/// Writes `adapter_config.json`, `adapter_model.safetensors` and `manifest.json` into `dir` and
+/// returns the version of what was written.
 ///
 /// The files are written and flushed in a folder beside `dir` first. A new `dir` appears by one
 /// rename. In a `dir` that is there already, other files stay; the old configuration goes first and
@@ -21,15 +31,16 @@ use crate::{AdapterError, AdapterFiles, LoraConfig, LoraModule, Manifest, Projec
 ///
 /// # Errors
 /// [`AdapterError::InvalidModule`] when `modules` are not exactly what `config` describes (every
-/// target of layers 0 to the last one given, with the configured ranks and scales and finite
-/// values), and file system errors.
+/// target of layers 0 to the last one given, with the configured ranks and scales and values that
+/// are finite in `precision`), and file system errors.
 pub fn write_adapter(
     dir: &Path,
     config: &LoraConfig,
     modules: &[LoraModule],
     manifest: &Manifest,
+    precision: Precision,
 ) -> Result<Version, AdapterError> {
-    let files = to_files(config, modules, manifest)?;
+    let files = to_files(config, modules, manifest, precision)?;
     let version = files.version()?;
     install(dir, &files)?;
     Ok(version)
@@ -40,10 +51,12 @@ pub(crate) fn to_files(
     config: &LoraConfig,
     modules: &[LoraModule],
     manifest: &Manifest,
+    precision: Precision,
 ) -> Result<AdapterFiles, AdapterError> {
     check_complete(config, modules)?;
     for module in modules {
-        check(config, module).map_err(|reason| invalid(module.layer, module.projection, reason))?;
+        check(config, module, precision)
+            .map_err(|reason| invalid(module.layer, module.projection, reason))?;
     }
     let mut manifest = serde_json::to_vec_pretty(manifest)
         .expect("a manifest holds only strings, numbers and JSON values");
@@ -52,7 +65,7 @@ pub(crate) fn to_files(
     config.push(b'\n');
     Ok(AdapterFiles {
         config,
-        weights: weights(modules)?,
+        weights: weights(modules, precision)?,
         manifest: Some(manifest),
     })
 }
@@ -94,7 +107,8 @@ fn check_complete(config: &LoraConfig, modules: &[LoraModule]) -> Result<(), Ada
     Ok(())
 }
 
-fn check(config: &LoraConfig, module: &LoraModule) -> Result<(), String> {
+fn check(config: &LoraConfig, module: &LoraModule, precision: Precision) -> Result<(), String> {
+    let largest = precision.largest();
     let path = module.projection.module_path(module.layer);
     let (rank, scale) = (config.rank_for(&path), config.scale_for(&path));
     if module.rank != rank || rank == 0 {
@@ -113,14 +127,15 @@ fn check(config: &LoraConfig, module: &LoraModule) -> Result<(), String> {
                 matrix.len()
             ));
         }
-        if let Some(index) = matrix.iter().position(|value| !value.is_finite()) {
+        let unfit = |value: &f32| value.is_nan() || value.abs() > largest;
+        if let Some(index) = matrix.iter().position(unfit) {
             return Err(format!("{name} holds {} at index {index}", matrix[index]));
         }
     }
     Ok(())
 }
 
-fn weights(modules: &[LoraModule]) -> Result<Vec<u8>, AdapterError> {
+fn weights(modules: &[LoraModule], precision: Precision) -> Result<Vec<u8>, AdapterError> {
     let tensors: Vec<(String, [usize; 2], Vec<u8>)> = modules
         .iter()
         .flat_map(|module| {
@@ -130,18 +145,18 @@ fn weights(modules: &[LoraModule]) -> Result<Vec<u8>, AdapterError> {
                 (
                     key(Half::A),
                     [module.rank, inputs],
-                    little_endian(&module.a),
+                    precision.encode(&module.a),
                 ),
                 (
                     key(Half::B),
                     [outputs, module.rank],
-                    little_endian(&module.b),
+                    precision.encode(&module.b),
                 ),
             ]
         })
         .collect();
     let views = tensors.iter().map(|(name, shape, bytes)| {
-        let view = TensorView::new(Dtype::F32, shape.to_vec(), bytes)
+        let view = TensorView::new(precision.dtype(), shape.to_vec(), bytes)
             .expect("the shape was computed from the number of values");
         (name.as_str(), view)
     });
@@ -152,11 +167,30 @@ fn weights(modules: &[LoraModule]) -> Result<Vec<u8>, AdapterError> {
     })
 }
 
-fn little_endian(values: &[f32]) -> Vec<u8> {
-    values
-        .iter()
-        .flat_map(|value| value.to_le_bytes())
-        .collect()
+impl Precision {
+    fn dtype(self) -> Dtype {
+        match self {
+            Self::F32 => Dtype::F32,
+            Self::F16 => Dtype::F16,
+        }
+    }
+
+    fn largest(self) -> f32 {
+        match self {
+            Self::F32 => f32::MAX,
+            Self::F16 => f16::MAX.to_f32(),
+        }
+    }
+
+    fn encode(self, values: &[f32]) -> Vec<u8> {
+        match self {
+            Self::F32 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+            Self::F16 => values
+                .iter()
+                .flat_map(|&v| f16::from_f32(v).to_le_bytes())
+                .collect(),
+        }
+    }
 }
 
 fn install(dir: &Path, files: &AdapterFiles) -> Result<(), AdapterError> {

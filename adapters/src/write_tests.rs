@@ -10,12 +10,38 @@ fn manifest() -> Manifest {
     }
 }
 
+fn write(dir: &Path, modules: &[LoraModule]) -> Result<Version, AdapterError> {
+    write_adapter(
+        dir,
+        &fixture::config(),
+        modules,
+        &manifest(),
+        Precision::F32,
+    )
+}
+
+#[test]
+fn half_precision_keeps_eleven_bits_and_refuses_what_does_not_fit() {
+    let top = tempfile::tempdir().expect("temporary folder");
+    let dir = top.path().join("adapter");
+    let mut modules = fixture::modules();
+    modules[0].a[0] = 1.0 / 3.0;
+    let (config, precision) = (fixture::config(), Precision::F16);
+    write_adapter(&dir, &config, &modules, &manifest(), precision).expect("consistent");
+    let files = AdapterFiles::read(&dir, &fixture::LIMITS).expect("just written");
+    let adapter = Adapter::parse(&files, &fixture::base(), &fixture::LIMITS).expect("valid");
+    assert_eq!(adapter.modules[0].a[0], 0.333_251_95);
+    modules[1].b[3] = 70_000.0;
+    let error = write_adapter(&dir, &config, &modules, &manifest(), precision).err();
+    let message = error.expect("70,000 does not fit f16").to_string();
+    assert!(message.contains("B holds 70000 at index 3"), "{message}");
+}
+
 #[test]
 fn what_is_written_is_read_back_with_the_same_version() {
     let top = tempfile::tempdir().expect("temporary folder");
     let dir = top.path().join("new/adapter");
-    let version = write_adapter(&dir, &fixture::config(), &fixture::modules(), &manifest())
-        .expect("consistent");
+    let version = write(&dir, &fixture::modules()).expect("consistent");
     let files = AdapterFiles::read(&dir, &fixture::LIMITS).expect("just written");
     let adapter = Adapter::parse(&files, &fixture::base(), &fixture::LIMITS).expect("valid");
     assert_eq!(adapter.version, version);
@@ -34,12 +60,10 @@ fn rewriting_keeps_other_files_and_replaces_its_own() {
     let dir = top.path().join("adapter");
     fs_err::create_dir(&dir).expect("writable");
     fs_err::write(dir.join("README.md"), "card").expect("writable");
-    let first = write_adapter(&dir, &fixture::config(), &fixture::modules(), &manifest())
-        .expect("consistent");
+    let first = write(&dir, &fixture::modules()).expect("consistent");
     let mut modules = fixture::modules();
     modules[1].b[3] = 7.5;
-    let second =
-        write_adapter(&dir, &fixture::config(), &modules, &manifest()).expect("consistent");
+    let second = write(&dir, &modules).expect("consistent");
     assert_ne!(first, second);
     let files = AdapterFiles::read(&dir, &fixture::LIMITS).expect("just written");
     assert_eq!(files.version().expect("valid"), second);
@@ -95,9 +119,14 @@ fn modules_that_disagree_with_the_configuration_are_refused() {
     let refuse = |change: fn(&mut Vec<LoraModule>)| {
         let mut modules = fixture::modules();
         change(&mut modules);
-        to_files(&fixture::config(), &modules, &Manifest::default())
-            .expect_err("must be refused")
-            .to_string()
+        to_files(
+            &fixture::config(),
+            &modules,
+            &Manifest::default(),
+            Precision::F32,
+        )
+        .expect_err("must be refused")
+        .to_string()
     };
     insta::assert_snapshot!(refuse(|modules| modules[0].scale = 1.0), @"module model.layers.0.self_attn.v_proj cannot be written: its scale is 1, configured is 1.5");
     insta::assert_snapshot!(refuse(|modules| modules[1].b[2] = f32::NAN), @"module model.layers.0.mlp.down_proj cannot be written: B holds NaN at index 2");

@@ -5,7 +5,7 @@ use adapters::ProjectionShape;
 /// The dimensions and constants of a llama-architecture model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelConfig {
-    /// The model's own name for itself.
+    /// The model's name, from its file's.
     pub name: String,
     /// Transformer blocks.
     pub layers: usize,

@@ -142,9 +142,7 @@ impl GgufFile {
             Err(_) => hidden / heads,
         };
         let config = ModelConfig {
-            name: self
-                .string("general.name")
-                .unwrap_or_else(|_| "base".to_owned()),
+            name: name_of(&self.path),
             layers: self.positive("llama.block_count")?,
             hidden,
             intermediate: self.positive("llama.feed_forward_length")?,
@@ -237,6 +235,18 @@ impl GgufFile {
     }
 }
 
+/// The name of a model file: its stem without a quantisation suffix such as `.Q4_1`. What files say of themselves in
+/// `general.name` is often the name of a training run.
+fn name_of(path: &Path) -> String {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    match stem.rsplit_once('.') {
+        Some((name, suffix)) if suffix.starts_with(['Q', 'q', 'F', 'f', 'B', 'b', 'I', 'i']) => {
+            name.to_owned()
+        }
+        _ => stem.into_owned(),
+    }
+}
+
 /// Where the rows of a query or key matrix stand in a GGUF llama file.
 ///
 /// The file keeps the two halves of each head's rotary pairs side by side (rows `2j` and `2j + 1`), Hugging Face keeps
@@ -260,6 +270,17 @@ mod tests {
             unpermuted_rows(2, 6),
             [0, 2, 4, 1, 3, 5, 6, 8, 10, 7, 9, 11]
         );
+    }
+
+    #[test]
+    fn a_name_is_the_file_without_its_quantisation() {
+        let names = [
+            "SmolLM2-135M-Instruct.Q4_1.gguf",
+            "models/tiny.gguf",
+            "phi-3.5-mini.gguf",
+        ];
+        let names = names.map(|path| name_of(Path::new(path)));
+        assert_eq!(names, ["SmolLM2-135M-Instruct", "tiny", "phi-3.5-mini"]);
     }
 
     #[test]

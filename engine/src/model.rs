@@ -100,7 +100,7 @@ impl Model {
             head: packer.stacked(&[(output, vocabulary, None)], hidden)?,
             rotary: RotaryTable::new(config.context_length, config.head_dim, config.rope_theta),
             base: BaseModel {
-                name: name_of(path),
+                name: config.name.clone(),
                 digest,
                 layers: config.layers,
                 shapes: config.projection_shapes(),
@@ -144,18 +144,6 @@ impl Model {
             scale: 1.0 / (self.config.head_dim as f32).sqrt(),
         }
     }
-}
-
-/// The served name of a model file: its stem in lower case, without a quantisation suffix such as `.Q4_1`.
-fn name_of(path: &Path) -> String {
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    let name = match stem.rsplit_once('.') {
-        Some((name, suffix)) if suffix.starts_with(['Q', 'q', 'F', 'f', 'B', 'b', 'I', 'i']) => {
-            name
-        }
-        _ => &stem,
-    };
-    name.to_lowercase()
 }
 
 fn choose_kernels(requested: Option<KernelChoice>) -> Result<KernelChoice, LoadError> {

@@ -1,6 +1,6 @@
 //! The output directory: PEFT files, manifest, model card.
 
-use adapters::{LoraConfig, Manifest, Method, Version, write_adapter};
+use adapters::{LoraConfig, Manifest, Method, Precision, Version, write_adapter};
 use fs_err as fs;
 use serde_json::json;
 
@@ -34,7 +34,10 @@ pub(crate) fn publish(
         arguments.targets.clone(),
         f64::from(arguments.dropout),
     );
-    let version = write_adapter(&arguments.out, &config, &parameters.modules()?, &manifest)?;
+    // f16 holds what serving uses, in half the space.
+    let precision = Precision::F16;
+    let modules = parameters.modules()?;
+    let version = write_adapter(&arguments.out, &config, &modules, &manifest, precision)?;
     let card = Card {
         arguments,
         manifest: &manifest,
@@ -80,7 +83,6 @@ fn manifest(
             "dropout": arguments.dropout,
             "max_length": arguments.max_length,
             "seed": arguments.seed,
-            "seconds": finished.seconds.round(),
             "held_out": finished.held_out,
         }),
         ..Manifest::default()

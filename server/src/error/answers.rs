@@ -38,7 +38,7 @@ pub(super) fn registry_answer(error: &RegistryError) -> Answer {
     }
 }
 
-/// Adapters that cannot be served are the client's to fix, whichever check they fail; `AdapterError` may grow more checks.
+/// Adapters that cannot be served are the client's to fix, whichever check they fail.
 pub(super) fn adapter_answer(error: &AdapterError) -> Answer {
     let code = error.code();
     match error {
@@ -48,7 +48,28 @@ pub(super) fn adapter_answer(error: &AdapterError) -> Answer {
         AdapterError::InvalidName { .. }
         | AdapterError::ReservedName { .. }
         | AdapterError::InvalidVersion { .. } => Answer(StatusCode::BAD_REQUEST, INVALID, code),
-        _ => Answer(StatusCode::UNPROCESSABLE_ENTITY, INVALID, code),
+        AdapterError::MissingFile { .. }
+        | AdapterError::NotAFile { .. }
+        | AdapterError::PickledWeights { .. }
+        | AdapterError::InvalidJson { .. }
+        | AdapterError::InvalidField { .. }
+        | AdapterError::Unsupported { .. }
+        | AdapterError::UnknownTarget { .. }
+        | AdapterError::InvalidPattern { .. }
+        | AdapterError::InvalidManifest { .. }
+        | AdapterError::WrongBase { .. }
+        | AdapterError::CorruptWeights { .. }
+        | AdapterError::UnsupportedDtype { .. }
+        | AdapterError::UnmatchedTensors { .. }
+        | AdapterError::MissingTensors { .. }
+        | AdapterError::DuplicateTensor { .. }
+        | AdapterError::WrongShape { .. }
+        | AdapterError::RankTooHigh { .. }
+        | AdapterError::NotFinite { .. }
+        | AdapterError::InvalidModule { .. }
+        | AdapterError::PathEscapes { .. } => {
+            Answer(StatusCode::UNPROCESSABLE_ENTITY, INVALID, code)
+        }
     }
 }
 
