@@ -5,6 +5,7 @@
 //! bounded queue. What does not belong here: HTTP, adapter files (see `adapters`), prompts of tasks (see `tasks`).
 
 mod adapter;
+mod batch;
 pub mod chat;
 mod config;
 mod effect;
@@ -35,7 +36,7 @@ pub use config::ModelConfig;
 pub use effect::EffectError;
 pub use engine::{Engine, EngineConfig};
 pub use error::{EngineError, LoadError, SubmitError};
-pub use kernels::KernelChoice;
+pub use kernels::{KernelChoice, Resolution};
 pub use model::{LoadOptions, Model};
 pub use request::{
     ContinuationScore, FinishReason, GenerateEvent, GenerateRequest, LogitsRequest, Priority,

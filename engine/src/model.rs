@@ -9,7 +9,7 @@ use crate::chat::ChatTemplate;
 use crate::config::ModelConfig;
 use crate::error::LoadError;
 use crate::gguf::{GgufFile, RawTensor, unpermuted_rows};
-use crate::kernels::{AttentionShape, KernelChoice, PackedMatrix, RotaryTable};
+use crate::kernels::{AttentionShape, KernelChoice, PackedMatrix, Resolution, RotaryTable};
 use crate::tokenizer::Tokenizer;
 
 /// How to load a model.
@@ -19,6 +19,8 @@ pub struct LoadOptions {
     pub threads: usize,
     /// The kernel set, or `None` for the fastest this CPU can run.
     pub kernels: Option<KernelChoice>,
+    /// How closely activations are followed where they meet quantised weights.
+    pub resolution: Resolution,
     /// Dequantise every matrix to f32: slow and large, the reference for the quantised path.
     pub dense: bool,
 }
@@ -28,6 +30,7 @@ impl Default for LoadOptions {
         Self {
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             kernels: None,
+            resolution: Resolution::default(),
             dense: false,
         }
     }
@@ -37,6 +40,7 @@ impl Default for LoadOptions {
 pub struct Model {
     pub(crate) config: ModelConfig,
     pub(crate) kernels: KernelChoice,
+    pub(crate) resolution: Resolution,
     pub(crate) threads: usize,
     pub(crate) layers: Vec<PackedLayer>,
     /// `[vocabulary, hidden]`; `None` when the head serves.
@@ -93,6 +97,7 @@ impl Model {
         let chat_template = ChatTemplate::from_metadata(file.metadata(), &tokenizer)?;
         Ok(Self {
             kernels,
+            resolution: options.resolution,
             threads: options.threads.max(1),
             layers: layers?,
             embedding,

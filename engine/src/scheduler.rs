@@ -6,12 +6,13 @@
 
 use std::collections::VecDeque;
 
+use crate::batch::{Segment, Wanted};
 use crate::engine::EngineConfig;
 use crate::generation::GenerationLimits;
 use crate::kernels::BLOCK_TOKENS;
 use crate::kv::BlockPool;
 use crate::sequence::{Progress, Sequence, Task};
-use crate::step::{Executor, Segment, Wanted};
+use crate::step::Executor;
 
 /// Prompt rows in a step that also has decodes: enough to keep the weights busy, few enough not to stall streams.
 const PROMPT_ROWS_BESIDE_DECODES: usize = 64;

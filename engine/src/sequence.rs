@@ -6,12 +6,12 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use crate::adapter::PreparedAdapter;
+use crate::batch::Wanted;
 use crate::error::EngineError;
 use crate::generation::{Generation, GenerationLimits};
 use crate::kv::Parent;
 use crate::request::Priority;
 use crate::scoring::Scoring;
-use crate::step::Wanted;
 
 /// A request with its state.
 pub(crate) struct Sequence {

@@ -1,41 +1,17 @@
 //! One forward step over a mixed batch: prefill chunks and decodes of many sequences, each with its own adapter.
 
-use std::ops::Range;
-
-use crate::adapter::{PreparedAdapter, PreparedLayer};
+use crate::adapter::PreparedLayer;
+use crate::batch::{RowPlace, Segment, adapter_spans, places, row_groups, wanted_rows};
 use crate::kernels::{
-    AttentionShape, BLOCK_TOKENS, BatchRows, KernelChoice, KvRow, KvView, LowRank, PackedMatrix,
-    Pool, ProjectionOutput, QuantizedRows, RowGroup, attend, project, rms_norm_row,
-    rotate_and_store, swiglu_row,
+    AttentionShape, BatchRows, KernelChoice, KvRow, KvView, LowRank, PackedMatrix, Pool,
+    ProjectionOutput, QuantizedRows, RowGroup, attend, project, rms_norm_row, rotate_and_store,
+    swiglu_row,
 };
 use crate::kv::KvCache;
 use crate::model::{Model, PackedLayer};
 
 /// Rows whose logits are computed at a time; bounds the memory that logits take.
 const LOGIT_ROWS: usize = 32;
-
-/// Which rows of a segment get logits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wanted {
-    /// None: there is more of the prompt to come.
-    Nothing,
-    /// The last row.
-    Last,
-    /// Every row.
-    Every,
-}
-
-/// Consecutive tokens of one sequence.
-pub(crate) struct Segment<'a> {
-    /// The tokens to compute.
-    pub(crate) tokens: &'a [u32],
-    /// Position of the first of them in its sequence.
-    pub(crate) start: usize,
-    /// The sequence's blocks, with room for the tokens.
-    pub(crate) table: &'a [u32],
-    pub(crate) adapter: Option<&'a PreparedAdapter>,
-    pub(crate) wanted: Wanted,
-}
 
 /// The model with its cache, threads and buffers.
 pub(crate) struct Executor {
@@ -46,7 +22,6 @@ pub(crate) struct Executor {
 }
 
 /// Activations of a step, kept between steps so that nothing is allocated again.
-#[derive(Default)]
 struct Buffers {
     residual: Vec<f32>,
     normed: Vec<f32>,
@@ -59,21 +34,15 @@ struct Buffers {
     quantized: QuantizedRows,
 }
 
-/// Where a batch row belongs.
-struct RowPlace {
-    segment: usize,
-    kv: KvRow,
-}
-
 impl Executor {
     pub(crate) fn new(model: Model, blocks: usize) -> Self {
         let cache = KvCache::new(model.config.layers, blocks, &model.attention_shape());
         let pool = Pool::new(model.threads);
         Self {
+            buffers: Buffers::new(QuantizedRows::new(model.resolution)),
             model,
             cache,
             pool,
-            buffers: Buffers::default(),
         }
     }
 
@@ -152,28 +121,13 @@ impl Executor {
             (projected, cache.layer_mut(layer)),
         );
 
-        let query_width = shape.heads * shape.head_dim;
-        let stride = query_width + 2 * shape.kv_heads * shape.head_dim;
-        let group_width = query_width / shape.kv_heads;
-        let (cache, kernels) = (cache.layer(layer), model.kernels);
-        buffers.attended.resize(places.len() * query_width, 0.0);
-        let projected = &buffers.projected;
-        let out = (buffers.attended.as_mut_slice(), query_width);
-        buffers.quantized.produce(pool, kernels, out, |row, out| {
-            let place = &places[row];
-            let view = KvView {
-                cache,
-                table: segments[place.segment].table,
-                tokens: place.kv.position + 1,
-            };
-            let query = &projected[row * stride..row * stride + query_width];
-            let heads = query
-                .chunks_exact(group_width)
-                .zip(out.chunks_exact_mut(group_width));
-            for (kv_head, (query, out)) in heads.enumerate() {
-                attend(kernels, shape, &view, kv_head, (query, out));
-            }
-        });
+        let kernels = model.kernels;
+        let view = |place: &RowPlace| KvView {
+            cache: cache.layer(layer),
+            table: segments[place.segment].table,
+            tokens: place.kv.position + 1,
+        };
+        buffers.attend(pool, kernels, shape, (places, view));
         let input = BatchRows {
             floats: &buffers.attended,
             quantized: &buffers.quantized,
@@ -287,6 +241,20 @@ impl Executor {
 }
 
 impl Buffers {
+    fn new(quantized: QuantizedRows) -> Self {
+        Self {
+            residual: Vec::new(),
+            normed: Vec::new(),
+            projected: Vec::new(),
+            attended: Vec::new(),
+            gate_up: Vec::new(),
+            activated: Vec::new(),
+            reduced: Vec::new(),
+            logits: Vec::new(),
+            quantized,
+        }
+    }
+
     fn norm(&mut self, pool: &mut Pool, model: &Model, weight: &[f32]) {
         let (hidden, epsilon) = (model.config.hidden, model.config.rms_epsilon);
         self.normed.resize(self.residual.len(), 0.0);
@@ -297,6 +265,32 @@ impl Buffers {
                 let x = &residual[row * hidden..(row + 1) * hidden];
                 rms_norm_row(x, weight, epsilon, out);
             });
+    }
+
+    /// Attention of every row's queries over what its view shows.
+    fn attend<'v>(
+        &mut self,
+        pool: &mut Pool,
+        kernels: KernelChoice,
+        shape: &AttentionShape,
+        (places, view): (&[RowPlace], impl Fn(&RowPlace) -> KvView<'v> + Sync),
+    ) {
+        let query_width = shape.heads * shape.head_dim;
+        let stride = query_width + 2 * shape.kv_heads * shape.head_dim;
+        let group_width = query_width / shape.kv_heads;
+        self.attended.resize(places.len() * query_width, 0.0);
+        let projected = &self.projected;
+        let out = (self.attended.as_mut_slice(), query_width);
+        self.quantized.produce(pool, kernels, out, |row, out| {
+            let view = view(&places[row]);
+            let queries = &projected[row * stride..row * stride + query_width];
+            let heads = queries
+                .chunks_exact(group_width)
+                .zip(out.chunks_exact_mut(group_width));
+            for (kv_head, (query, out)) in heads.enumerate() {
+                attend(kernels, shape, &view, kv_head, (query, out));
+            }
+        });
     }
 
     fn project_query_key_value(
@@ -320,75 +314,4 @@ impl Buffers {
         };
         project(pool, kernels, matrix, input, (groups, output));
     }
-}
-
-fn places(segments: &[Segment<'_>]) -> Vec<RowPlace> {
-    let mut places = Vec::new();
-    for (index, segment) in segments.iter().enumerate() {
-        places.extend((0..segment.tokens.len()).map(|row| {
-            let position = segment.start + row;
-            RowPlace {
-                segment: index,
-                kv: KvRow {
-                    position,
-                    block: segment.table[position / BLOCK_TOKENS],
-                },
-            }
-        }));
-    }
-    places
-}
-
-/// Runs of batch rows with one adapter.
-fn adapter_spans<'a>(segments: &[Segment<'a>]) -> Vec<(Range<usize>, &'a PreparedAdapter)> {
-    let mut spans: Vec<(Range<usize>, &PreparedAdapter)> = Vec::new();
-    let mut row = 0;
-    for segment in segments {
-        let rows = row..row + segment.tokens.len();
-        row = rows.end;
-        let Some(adapter) = segment.adapter else {
-            continue;
-        };
-        match spans.last_mut() {
-            Some((last, same)) if last.end == rows.start && same.version() == adapter.version() => {
-                last.end = rows.end;
-            }
-            _ => spans.push((rows, adapter)),
-        }
-    }
-    spans
-}
-
-fn row_groups<'a>(
-    spans: &[(Range<usize>, &'a PreparedAdapter)],
-    layer: usize,
-    pick: fn(&PreparedLayer) -> &Option<LowRank>,
-) -> Vec<RowGroup<'a>> {
-    spans
-        .iter()
-        .filter_map(|(rows, adapter)| {
-            let delta = pick(&adapter.layers[layer]).as_ref()?;
-            Some(RowGroup {
-                rows: rows.clone(),
-                delta,
-            })
-        })
-        .collect()
-}
-
-/// (segment, row of the segment, row of the batch) of every row that gets logits.
-fn wanted_rows(segments: &[Segment<'_>]) -> Vec<(usize, usize, usize)> {
-    let mut wanted = Vec::new();
-    let mut batch_row = 0;
-    for (index, segment) in segments.iter().enumerate() {
-        let count = segment.tokens.len();
-        let first = match segment.wanted {
-            Wanted::Nothing => count,
-            Wanted::Last => count - 1,
-            Wanted::Every => 0,
-        };
-        wanted.extend((first..count).map(|row| (index, row, batch_row + row)));
-        batch_row += count;
-    }
-    wanted
 }

@@ -32,13 +32,9 @@ pub struct Configuration {
     )]
     pub model: PathBuf,
 
-    /// Name of the base model in requests and in /v1/models
-    #[arg(
-        long,
-        env = "QUICKCHANGE_SERVED_NAME",
-        default_value = "smollm2-135m-instruct"
-    )]
-    pub served_name: String,
+    /// Name of the base model in requests and in /v1/models [default: the model file's name in lower case]
+    #[arg(long, env = "QUICKCHANGE_SERVED_NAME")]
+    pub served_name: Option<String>,
 
     /// Folder of adapters registered at start under their folder names; also a root for `path` and `lora_path`
     #[arg(long, env = "QUICKCHANGE_PRETRAINED")]

@@ -19,6 +19,8 @@ use crate::metrics::Metrics;
 pub struct State {
     /// Settings the process was started with.
     pub configuration: Configuration,
+    /// Name of the base model in requests.
+    served_name: String,
     /// The base model, behind its queue.
     pub engine: Engine,
     /// Names of adapters and the versions they point at.
@@ -60,7 +62,10 @@ impl State {
     /// # Errors
     /// When a metric cannot be registered.
     pub fn new(parts: Parts) -> Result<Self, prometheus::Error> {
+        let own_name = || parts.engine.base().name.to_lowercase();
+        let served_name = parts.configuration.served_name.clone();
         Ok(Self {
+            served_name: served_name.unwrap_or_else(own_name),
             configuration: parts.configuration,
             engine: parts.engine,
             registry: Arc::new(Registry::new()),
@@ -77,7 +82,7 @@ impl State {
 
     /// Name of the base model in requests.
     pub fn served_name(&self) -> &str {
-        &self.configuration.served_name
+        &self.served_name
     }
 
     /// Names an adapter may not have.

@@ -149,48 +149,21 @@ impl TrainArguments {
         if let Some((flag, _)) = positive.iter().find(|(_, value)| *value == 0) {
             return Err(TrainerError::argument(flag, "0", "at least 1"));
         }
-        let sign_checked = [
-            (
-                "--lr",
-                self.learning_rate,
-                self.learning_rate > 0.0,
-                "a number above 0, such as 5e-4",
-            ),
-            (
-                "--alpha",
-                self.alpha,
-                self.alpha > 0.0,
-                "a number above 0, usually twice the rank",
-            ),
-            (
-                "--clip",
-                self.clip,
-                self.clip >= 0.0,
-                "a norm, or 0 for no limit",
-            ),
-            (
-                "--weight-decay",
-                self.weight_decay,
-                self.weight_decay >= 0.0,
-                "0 or more",
-            ),
-            (
-                "--dropout",
-                f64::from(self.dropout),
-                (0.0..1.0).contains(&self.dropout),
-                "0 or more and below 1",
-            ),
-        ];
-        if let Some((flag, value, ..)) = sign_checked
-            .iter()
-            .find(|(_, value, valid, _)| !valid || !value.is_finite())
-        {
-            let expected = sign_checked
-                .iter()
-                .find(|(name, ..)| name == flag)
-                .map_or("", |(.., expected)| expected);
-            return Err(TrainerError::argument(flag, &value.to_string(), expected));
-        }
+        let check = |flag: &str, value: f64, valid: bool, expected: &str| match valid {
+            true if value.is_finite() => Ok(()),
+            _ => Err(TrainerError::argument(flag, &value.to_string(), expected)),
+        };
+        let rate = self.learning_rate;
+        check("--lr", rate, rate > 0.0, "a number above 0, such as 5e-4")?;
+        let twice = "a number above 0, usually twice the rank";
+        check("--alpha", self.alpha, self.alpha > 0.0, twice)?;
+        let norm = "a norm, or 0 for no limit";
+        check("--clip", self.clip, self.clip >= 0.0, norm)?;
+        let decay = self.weight_decay;
+        check("--weight-decay", decay, decay >= 0.0, "0 or more")?;
+        let chance = (0.0..1.0).contains(&self.dropout);
+        let dropout = f64::from(self.dropout);
+        check("--dropout", dropout, chance, "0 or more and below 1")?;
         match (self.method, self.shots()) {
             (Method::Ft, shots @ 1..) => Err(TrainerError::argument(
                 "--shots",

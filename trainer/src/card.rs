@@ -64,6 +64,17 @@ impl Card<'_> {
     }
 
     fn training(&self) -> String {
+        let mut text = format!(
+            "## Training\n\n```\n{}\n```\n\n| | |\n|---|---|\n",
+            self.command_line
+        );
+        for (name, value) in self.training_rows() {
+            write_line(&mut text, format_args!("| {name} | {value} |"));
+        }
+        text + "\nThe loss counts the tokens of the output and the end-of-turn token after it.\n\n"
+    }
+
+    fn training_rows(&self) -> [(&'static str, String); 13] {
         let Self {
             arguments,
             manifest,
@@ -74,7 +85,7 @@ impl Card<'_> {
             .iter()
             .map(|target| target.peft_name())
             .collect();
-        let rows = [
+        [
             (
                 "Training data",
                 manifest.trained_on.clone().unwrap_or_default(),
@@ -124,15 +135,7 @@ impl Card<'_> {
             ),
             ("Seed", arguments.seed.to_string()),
             ("Time", format!("{:.0} s", self.seconds)),
-        ];
-        let mut text = format!(
-            "## Training\n\n```\n{}\n```\n\n| | |\n|---|---|\n",
-            self.command_line
-        );
-        for (name, value) in rows {
-            write_line(&mut text, format_args!("| {name} | {value} |"));
-        }
-        text + "\nThe loss counts the tokens of the output and the end-of-turn token after it.\n\n"
+        ]
     }
 
     fn held_out(&self) -> String {

@@ -109,6 +109,13 @@ impl DecoderLayer {
         )
     }
 
+    /// What the forward pass kept.
+    fn take_kept(&self) -> Kept {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.take()
+            .expect("a layer's forward ran before its backward, which runs once")
+    }
+
     /// The gradients of the trained values and, where somebody needs it, of the input.
     fn backward(
         &self,
@@ -116,18 +123,13 @@ impl DecoderLayer {
         parameters: &[f32],
         gradient: &[f32],
     ) -> (Vec<f32>, Option<Vec<f32>>) {
-        let kept = self
-            .kept
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
         let Kept {
             query_key_value,
             attended,
             middle,
             gate_up,
             inner,
-        } = kept.expect("a layer's forward ran before its backward, which runs once");
+        } = self.take_kept();
         let mut trained = vec![0.0; parameters.len()];
         let mut step = |group: usize, input: &[f32], gradient: &[f32], to_input: bool| {
             let linear = self.linear(group, parameters);

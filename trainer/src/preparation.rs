@@ -1,8 +1,10 @@
 //! What a training needs before its first step: the model, the tokenised examples, the labels.
 
+use std::path::Path;
+
 use adapters::BaseModel;
 use engine::gguf::GgufFile;
-use engine::{DenseWeights, Tokenizer};
+use engine::{DenseWeights, LoadError, Tokenizer};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -76,13 +78,8 @@ pub(crate) fn prepare(arguments: &TrainArguments) -> Result<Prepared, TrainerErr
         &demonstrations,
     )?;
 
-    let file =
-        GgufFile::open(&arguments.model).map_err(|error| unusable_model(arguments, error))?;
-    let tokenizer = Tokenizer::from_metadata(file.metadata())
-        .map_err(|error| unusable_model(arguments, error))?;
-    let weights =
-        DenseWeights::from_gguf(&file).map_err(|error| unusable_model(arguments, error))?;
-    let model = TrainingModel::new(weights);
+    let (model, tokenizer, digest) =
+        read_model(&arguments.model).map_err(|error| unusable_model(arguments, error))?;
     let end_of_turn = tokenizer.end_of_turn().first().copied();
     let example_tokenizer = ExampleTokenizer {
         tokenizer: &tokenizer,
@@ -101,7 +98,7 @@ pub(crate) fn prepare(arguments: &TrainArguments) -> Result<Prepared, TrainerErr
     training.shuffle(&mut random);
     let held_out = training.split_off(training.len() - arguments.held_out);
     Ok(Prepared {
-        base: model.base(&file.digest()),
+        base: model.base(&digest),
         model,
         training,
         held_out,
@@ -109,6 +106,14 @@ pub(crate) fn prepare(arguments: &TrainArguments) -> Result<Prepared, TrainerErr
         source: arguments.task.trained_on().to_owned(),
         shortened,
     })
+}
+
+/// The model in f32, its tokenizer, and the digest of its file.
+fn read_model(path: &Path) -> Result<(TrainingModel, Tokenizer, String), LoadError> {
+    let file = GgufFile::open(path)?;
+    let tokenizer = Tokenizer::from_metadata(file.metadata())?;
+    let model = TrainingModel::new(DenseWeights::from_gguf(&file)?);
+    Ok((model, tokenizer, file.digest()))
 }
 
 fn tokenize(
@@ -137,12 +142,9 @@ fn tokenize(
     Ok((examples, shortened))
 }
 
-fn unusable_model(
-    arguments: &TrainArguments,
-    source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-) -> TrainerError {
+fn unusable_model(arguments: &TrainArguments, error: LoadError) -> TrainerError {
     TrainerError::Model {
         path: arguments.model.clone(),
-        source: source.into(),
+        source: error.into(),
     }
 }

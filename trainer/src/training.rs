@@ -105,9 +105,10 @@ fn train(arguments: &TrainArguments) -> Result<TrainingReport, TrainerError> {
         },
         step: 0,
     };
+    let held_out = prepared.held_out.len();
     tracing::info!(
         examples = examples.len(),
-        held_out = prepared.held_out.len(),
+        held_out,
         steps = total,
         "training"
     );
@@ -135,25 +136,22 @@ fn train(arguments: &TrainArguments) -> Result<TrainingReport, TrainerError> {
     };
     let version = publish(arguments, &prepared, &parameters, &finished)?;
     journal.finish(&arguments.out)?;
-    let seconds = work.time.as_secs_f64();
-    let (rows_per_second, tokens_per_second) =
-        (work.rows as f64 / seconds, work.tokens as f64 / seconds);
-    tracing::info!(
-        version = %version,
-        rows_per_second = rows_per_second.round(),
-        tokens_per_second = tokens_per_second.round(),
-        out = %arguments.out.display(),
-        "trained"
-    );
-    let shortened = prepared.shortened;
-    Ok(TrainingReport {
+    let report = TrainingReport {
         version,
         losses,
         held_out: scores,
-        shortened,
-        rows_per_second,
-        tokens_per_second,
-    })
+        shortened: prepared.shortened,
+        rows_per_second: work.rows as f64 / work.time.as_secs_f64(),
+        tokens_per_second: work.tokens as f64 / work.time.as_secs_f64(),
+    };
+    tracing::info!(
+        version = %report.version,
+        rows_per_second = report.rows_per_second.round(),
+        tokens_per_second = report.tokens_per_second.round(),
+        out = %arguments.out.display(),
+        "trained"
+    );
+    Ok(report)
 }
 
 impl Trainer<'_> {

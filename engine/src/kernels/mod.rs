@@ -16,7 +16,7 @@ mod product;
 #[cfg(test)]
 mod tests;
 
-pub use activation::QuantizedRows;
+pub use activation::{QuantizedRows, Resolution};
 pub use attention::{
     AttentionShape, BLOCK_TOKENS, KvRow, KvView, RotaryTable, attend, rotate_and_store,
 };

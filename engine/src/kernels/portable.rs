@@ -1,29 +1,38 @@
 //! The kernels in plain Rust: the reference for the others and the path for CPUs without them.
 
+use super::activation::{FINE_STEPS, Quants, RowQuants};
 use super::packed::{BLOCK, PackedMatrix, TILE_ROWS, Tiles};
 use super::product::FloatRows;
-use super::{AttentionShape, BLOCK_TOKENS, KvView, QuantizedRows};
+use super::{AttentionShape, BLOCK_TOKENS, KvView, QuantizedRows, Resolution};
 
 /// Quantises one row in blocks of 32: `scale = max |x| / 127`, quants rounded to nearest, ties to even.
-pub(super) fn quantize_row(
-    values: &[f32],
-    quants: &mut [i8],
-    scales: &mut [f32],
-    sums: &mut [i32],
-) {
-    let blocks = values
-        .chunks_exact(BLOCK)
-        .zip(quants.chunks_exact_mut(BLOCK));
-    for ((values, quants), (scale, sum)) in blocks.zip(scales.iter_mut().zip(sums)) {
+pub(super) fn quantize_row(values: &[f32], quants: RowQuants<'_>) {
+    let RowQuants {
+        coarse: (coarse, coarse_sums),
+        mut fine,
+        scales,
+    } = quants;
+    for (block, values) in values.chunks_exact(BLOCK).enumerate() {
         let largest = values
             .iter()
             .fold(0.0f32, |largest, x| largest.max(x.abs()));
         let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
-        *scale = largest / 127.0;
-        *sum = 0;
-        for (value, quant) in values.iter().zip(quants) {
-            *quant = (value * inverse).round_ties_even() as i8;
-            *sum += i32::from(*quant);
+        scales[block] = largest / 127.0;
+        let (mut coarse_sum, mut fine_sum) = (0, 0);
+        for (index, value) in values.iter().enumerate() {
+            let at = block * BLOCK + index;
+            let scaled = value * inverse;
+            let rounded = scaled.round_ties_even();
+            coarse[at] = rounded as i8;
+            coarse_sum += i32::from(coarse[at]);
+            if let Some((fine, _)) = &mut fine {
+                fine[at] = ((scaled - rounded) * FINE_STEPS).round_ties_even() as i8;
+                fine_sum += i32::from(fine[at]);
+            }
+        }
+        coarse_sums[block] = coarse_sum;
+        if let Some((_, fine_sums)) = &mut fine {
+            fine_sums[block] = fine_sum;
         }
     }
 }
@@ -38,35 +47,50 @@ pub(super) fn quantized_tile(
 ) {
     let blocks = rows.blocks;
     for (index, sums) in sums.iter_mut().enumerate() {
-        let row = first + index;
         for block in 0..blocks {
-            let start = (row * blocks + block) * BLOCK;
-            let quants = &rows.quants[start..start + BLOCK];
-            let scale = rows.scales[row * blocks + block];
-            let sum = rows.sums[row * blocks + block];
-            match &matrix.tiles {
-                Tiles::Q4(tiles) => {
-                    let tile = &tiles[tile * blocks + block];
-                    let dots = dot_q4(&tile.quants, quants);
-                    for lane in 0..TILE_ROWS {
-                        sums[lane] += dots[lane] as f32 * (tile.scales[lane].to_f32() * scale);
-                        sums[lane] += tile.minimums[lane].to_f32() * (scale * sum as f32);
-                    }
+            let at = (first + index) * blocks + block;
+            let scale = rows.scales[at];
+            let tile = tile * blocks + block;
+            let (mut dots, mut sum) = block_dots(matrix, tile, &rows.coarse, at);
+            if rows.resolution == Resolution::Fine {
+                let (fine_dots, fine_sum) = block_dots(matrix, tile, &rows.fine, at);
+                for (dot, fine) in dots.iter_mut().zip(fine_dots) {
+                    *dot += fine * (1.0 / FINE_STEPS);
                 }
-                Tiles::Q8(tiles) => {
-                    let tile = &tiles[tile * blocks + block];
-                    let dots = dot_q8(&tile.quants, quants);
-                    for lane in 0..TILE_ROWS {
-                        let dot = dots[lane] - 128 * sum;
-                        sums[lane] += dot as f32 * (tile.scales[lane].to_f32() * scale);
-                    }
-                }
+                sum += fine_sum * (1.0 / FINE_STEPS);
+            }
+            let (scales, minimums) = match &matrix.tiles {
+                Tiles::Q4(tiles) => (&tiles[tile].scales, Some(&tiles[tile].minimums)),
+                Tiles::Q8(tiles) => (&tiles[tile].scales, None),
                 Tiles::F32(_) | Tiles::F16(_) => {
                     unreachable!("float matrices go through float_tile")
+                }
+            };
+            for lane in 0..TILE_ROWS {
+                sums[lane] += dots[lane] * (scales[lane].to_f32() * scale);
+                if let Some(minimums) = minimums {
+                    sums[lane] += minimums[lane].to_f32() * (scale * sum);
                 }
             }
         }
     }
+}
+
+/// Integer products of one block of a row with the tile's rows, and the sum of the block's quants; exact in f32.
+fn block_dots(
+    matrix: &PackedMatrix,
+    tile: usize,
+    quants: &Quants,
+    at: usize,
+) -> ([f32; TILE_ROWS], f32) {
+    let values = &quants.values[at * BLOCK..(at + 1) * BLOCK];
+    let sum = quants.sums[at];
+    let dots = match &matrix.tiles {
+        Tiles::Q4(tiles) => dot_q4(&tiles[tile].quants, values),
+        Tiles::Q8(tiles) => dot_q8(&tiles[tile].quants, values).map(|dot| dot - 128 * sum),
+        Tiles::F32(_) | Tiles::F16(_) => unreachable!("float matrices go through float_tile"),
+    };
+    (dots.map(|dot| dot as f32), sum as f32)
 }
 
 fn dot_q4(weights: &[u8; 256], quants: &[i8]) -> [i32; TILE_ROWS] {

@@ -59,14 +59,14 @@ fn dense_product(rows: &[f32], weights: &[f32], inputs: usize) -> Vec<f32> {
 }
 
 fn run(
-    kernels: KernelChoice,
+    (kernels, resolution): (KernelChoice, Resolution),
     matrix: &PackedMatrix,
     rows: &[f32],
     groups: &[RowGroup<'_>],
 ) -> Vec<f32> {
     let inputs = matrix.inputs();
     let mut pool = Pool::new(2);
-    let (mut floats, mut quantized) = (vec![0.0; rows.len()], QuantizedRows::default());
+    let (mut floats, mut quantized) = (vec![0.0; rows.len()], QuantizedRows::new(resolution));
     quantized.produce(&mut pool, kernels, (&mut floats, inputs), |row, out| {
         out.copy_from_slice(&rows[row * inputs..(row + 1) * inputs]);
     });
@@ -84,9 +84,19 @@ fn run(
     values
 }
 
-/// Quantising activations to 8 bits loses at most half a step of 1/127 per element.
-fn tolerance(inputs: usize) -> f32 {
-    0.5 / 127.0 * (inputs as f32).sqrt() * 4.0 + 1e-3
+/// Quantising activations loses at most half a step of 1/127, or of 1/(127 · 254), per element.
+fn tolerance(resolution: Resolution, inputs: usize) -> f32 {
+    let step = match resolution {
+        Resolution::Coarse => 1.0 / 127.0,
+        Resolution::Fine => 1.0 / (127.0 * 254.0),
+    };
+    0.5 * step * (inputs as f32).sqrt() * 4.0 + 1e-4
+}
+
+fn choices() -> impl Iterator<Item = (KernelChoice, Resolution)> {
+    kernel_sets().flat_map(|kernels| {
+        [Resolution::Coarse, Resolution::Fine].map(|resolution| (kernels, resolution))
+    })
 }
 
 proptest! {
@@ -104,9 +114,10 @@ proptest! {
         let (packed, dense) = matrix(dtype, outputs, inputs, seed);
         let x = random(seed ^ 1, rows * inputs);
         let expected = dense_product(&x, &dense, inputs);
-        for kernels in kernel_sets() {
-            for (got, expected) in run(kernels, &packed, &x, &[]).iter().zip(&expected) {
-                prop_assert!((got - expected).abs() <= tolerance(inputs), "{kernels:?} {got} {expected}");
+        for choice in choices() {
+            for (got, expected) in run(choice, &packed, &x, &[]).iter().zip(&expected) {
+                let allowed = tolerance(choice.1, inputs);
+                prop_assert!((got - expected).abs() <= allowed, "{choice:?} {got} {expected}");
             }
         }
         let mut row = vec![0.0; inputs];
@@ -125,7 +136,7 @@ proptest! {
         let dtype = if quantised { GgmlDType::Q4_1 } else { GgmlDType::F32 };
         let (packed, _) = matrix(dtype, outputs, 64, seed);
         let x = random(seed ^ 2, rows * 64);
-        for kernels in kernel_sets() {
+        for kernels in choices() {
             let batch = run(kernels, &packed, &x, &[]);
             for (row, batch) in x.chunks_exact(64).zip(batch.chunks_exact(outputs)) {
                 prop_assert_eq!(run(kernels, &packed, row, &[]), batch);
@@ -159,7 +170,7 @@ proptest! {
             }
         }
         let group = RowGroup { rows: before..before + changed, delta: &delta };
-        for kernels in kernel_sets() {
+        for kernels in choices() {
             let got = run(kernels, &packed, &x, std::slice::from_ref(&group));
             for (got, expected) in got.iter().zip(&expected) {
                 prop_assert!((got - expected).abs() <= 2e-2, "{kernels:?} {got} {expected}");

@@ -15,7 +15,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use crate::testing::TinyModel;
 use crate::{
     Engine, EngineConfig, FinishReason, GenerateEvent, GenerateRequest, KernelChoice, LoadOptions,
-    LogitsRequest, Model, PreparedAdapter, Priority, Sampling, TokenLogprob,
+    LogitsRequest, Model, PreparedAdapter, Priority, Resolution, Sampling, TokenLogprob,
 };
 
 /// The default base, when `make model` has fetched it (or `QUICKCHANGE_MODEL` names one).
@@ -40,6 +40,7 @@ fn options(kernels: KernelChoice, dense: bool) -> LoadOptions {
     LoadOptions {
         threads: 2,
         kernels: Some(kernels),
+        resolution: Resolution::Fine,
         dense,
     }
 }

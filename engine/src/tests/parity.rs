@@ -10,9 +10,15 @@ use candle_transformers::models::quantized_llama::ModelWeights;
 use super::*;
 use crate::sampling::{LogSoftmax, argmax, top_logprobs};
 
-/// Gates of the quantised path: log-probabilities of the reference's five best tokens, and the margin above which the
-/// best token must be the same.
-const LOGPROB_GATE: f32 = 0.25;
+/// How far the log-probabilities of the reference's five best tokens may be off.
+fn logprob_gate(resolution: Resolution) -> f32 {
+    match resolution {
+        Resolution::Coarse => 0.25,
+        Resolution::Fine => 0.02,
+    }
+}
+
+/// The margin above which the best token must be the reference's.
 const MARGIN_GATE: f32 = 0.3;
 
 #[test]
@@ -21,8 +27,16 @@ fn the_quantised_path_is_close_to_the_reference() {
         eprintln!("skipped: needs the model (`make model`) and ../shared/parity");
         return;
     };
-    for kernels in available_kernels() {
-        let engine = load(&model, kernels, false);
+    for (kernels, resolution) in available_kernels()
+        .flat_map(|kernels| [Resolution::Coarse, Resolution::Fine].map(|one| (kernels, one)))
+    {
+        let engine = load(
+            &model,
+            LoadOptions {
+                resolution,
+                ..options(kernels, false)
+            },
+        );
         for (file, adapter) in [
             ("base", None),
             ("adapter0", Some(reference_adapter(&engine, &parity))),
@@ -35,7 +49,7 @@ fn the_quantised_path_is_close_to_the_reference() {
                 for (token, expected) in &top {
                     let difference = (ours_soft.of(*token) - expected).abs();
                     assert!(
-                        difference <= LOGPROB_GATE,
+                        difference <= logprob_gate(resolution),
                         "{file} {kernels:?}: token {token} is off by {difference}"
                     );
                 }
@@ -54,7 +68,7 @@ fn the_dense_path_is_the_reference_up_to_f16_keys_and_values() {
         eprintln!("skipped: needs the model (`make model`) and ../shared/parity");
         return;
     };
-    let engine = load(&model, KernelChoice::best(), true);
+    let engine = load(&model, options(KernelChoice::best(), true));
     for (file, adapter) in [
         ("base", None),
         ("adapter0", Some(reference_adapter(&engine, &parity))),
@@ -74,7 +88,7 @@ fn candle_gives_the_same_best_tokens_on_the_same_file() {
         eprintln!("skipped: needs the model (`make model`)");
         return;
     };
-    let engine = load(&path, KernelChoice::best(), false);
+    let engine = load(&path, options(KernelChoice::best(), false));
     let mut file = fs_err::File::open(&path).expect("the model opens");
     let content = gguf_file::Content::read(&mut file).expect("a GGUF file");
     let mut oracle = ModelWeights::from_gguf(content, &mut file, &Device::Cpu).expect("a llama");
@@ -94,15 +108,15 @@ fn candle_gives_the_same_best_tokens_on_the_same_file() {
         let (ours, theirs) = (LogSoftmax::new(&ours), top_logprobs(&theirs, 5));
         for (token, expected) in theirs {
             assert!(
-                (ours.of(token) - expected).abs() <= LOGPROB_GATE,
+                (ours.of(token) - expected).abs() <= logprob_gate(Resolution::Coarse),
                 "{text:?}, token {token}"
             );
         }
     }
 }
 
-fn load(model: &Path, kernels: KernelChoice, dense: bool) -> Engine {
-    let model = Model::load(model, &options(kernels, dense)).expect("the model loads");
+fn load(model: &Path, options: LoadOptions) -> Engine {
+    let model = Model::load(model, &options).expect("the model loads");
     Engine::start(model, EngineConfig::default())
 }
 

@@ -65,7 +65,7 @@ impl App {
         let configuration = Configuration {
             port: 0,
             model: options.base.path.clone(),
-            served_name: options.base.name.to_owned(),
+            served_name: Some(options.base.name.to_owned()),
             pretrained: Some(folder.path().join("pretrained")),
             store: folder.path().join("store"),
             data: None,
