@@ -128,15 +128,8 @@ impl Executor {
             tokens: place.kv.position + 1,
         };
         buffers.attend(pool, kernels, shape, (places, view));
-        let input = BatchRows {
-            floats: &buffers.attended,
-            quantized: &buffers.quantized,
-        };
-        let output = ProjectionOutput {
-            values: &mut buffers.residual,
-            accumulate: true,
-            reduced: &mut buffers.reduced,
-        };
+        let input = BatchRows::new(&buffers.attended, &buffers.quantized);
+        let output = ProjectionOutput::adding(&mut buffers.residual, &mut buffers.reduced);
         project(
             pool,
             kernels,
@@ -162,15 +155,8 @@ impl Executor {
         buffers.norm(pool, model, &weights.feed_forward_norm);
         let rows = buffers.normed.len() / model.config.hidden;
         buffers.gate_up.resize(rows * 2 * intermediate, 0.0);
-        let input = BatchRows {
-            floats: &buffers.normed,
-            quantized: &buffers.quantized,
-        };
-        let output = ProjectionOutput {
-            values: &mut buffers.gate_up,
-            accumulate: false,
-            reduced: &mut buffers.reduced,
-        };
+        let input = BatchRows::new(&buffers.normed, &buffers.quantized);
+        let output = ProjectionOutput::replacing(&mut buffers.gate_up, &mut buffers.reduced);
         project(
             pool,
             kernels,
@@ -187,15 +173,8 @@ impl Executor {
             let (gate, up) = both.split_at(intermediate);
             swiglu_row(kernels, gate, up, out);
         });
-        let input = BatchRows {
-            floats: &buffers.activated,
-            quantized: &buffers.quantized,
-        };
-        let output = ProjectionOutput {
-            values: &mut buffers.residual,
-            accumulate: true,
-            reduced: &mut buffers.reduced,
-        };
+        let input = BatchRows::new(&buffers.activated, &buffers.quantized);
+        let output = ProjectionOutput::adding(&mut buffers.residual, &mut buffers.reduced);
         project(
             pool,
             kernels,
@@ -227,15 +206,8 @@ impl Executor {
         buffers
             .logits
             .resize(rows.len() * model.config.vocabulary, 0.0);
-        let input = BatchRows {
-            floats: &buffers.normed,
-            quantized: &buffers.quantized,
-        };
-        let output = ProjectionOutput {
-            values: &mut buffers.logits,
-            accumulate: false,
-            reduced: &mut buffers.reduced,
-        };
+        let input = BatchRows::new(&buffers.normed, &buffers.quantized);
+        let output = ProjectionOutput::replacing(&mut buffers.logits, &mut buffers.reduced);
         project(pool, model.kernels, &model.head, input, (&[], output));
     }
 }
@@ -303,15 +275,8 @@ impl Buffers {
         let matrix: &PackedMatrix = &weights.query_key_value;
         let rows = self.normed.len() / matrix.inputs();
         self.projected.resize(rows * matrix.outputs(), 0.0);
-        let input = BatchRows {
-            floats: &self.normed,
-            quantized: &self.quantized,
-        };
-        let output = ProjectionOutput {
-            values: &mut self.projected,
-            accumulate: false,
-            reduced: &mut self.reduced,
-        };
+        let input = BatchRows::new(&self.normed, &self.quantized);
+        let output = ProjectionOutput::replacing(&mut self.projected, &mut self.reduced);
         project(pool, kernels, matrix, input, (groups, output));
     }
 }

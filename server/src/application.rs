@@ -137,7 +137,11 @@ impl StopHandle {
 
 /// Everything that reads files and takes a while.
 fn load(configuration: Configuration) -> Result<Parts> {
-    let mut options = LoadOptions::default();
+    let mut options = LoadOptions {
+        resolution: configuration.activation_bits,
+        kernels: configuration.kernels,
+        ..LoadOptions::default()
+    };
     if configuration.threads > 0 {
         options.threads = configuration.threads;
     }

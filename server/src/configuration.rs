@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use clap::builder::FalseyValueParser;
+use engine::{KernelChoice, Resolution};
 
 /// Settings of one server process.
 #[derive(Debug, Clone, Parser)]
@@ -51,6 +52,14 @@ pub struct Configuration {
     /// Threads of the engine; 0 takes one per core
     #[arg(long, env = "QUICKCHANGE_THREADS", default_value_t = 0)]
     pub threads: usize,
+
+    /// Bits an activation keeps where it meets quantised weights: 16 follows the full-precision model, 8 is faster
+    #[arg(long, env = "QUICKCHANGE_ACTIVATION_BITS", default_value = "16", value_parser = resolution)]
+    pub activation_bits: Resolution,
+
+    /// Kernel set: portable or avx512vnni [default: the fastest this CPU can run]
+    #[arg(long, env = "QUICKCHANGE_KERNELS", value_parser = kernels)]
+    pub kernels: Option<KernelChoice>,
 
     /// Threads that serve HTTP
     #[arg(long, env = "QUICKCHANGE_HTTP_WORKERS", default_value_t = 1, value_parser = at_least_one)]
@@ -133,6 +142,21 @@ impl Configuration {
             .chain([self.store.clone()])
             .collect()
     }
+}
+
+fn resolution(text: &str) -> Result<Resolution, String> {
+    match text {
+        "8" => Ok(Resolution::Coarse),
+        "16" => Ok(Resolution::Fine),
+        _ => Err("must be 8 or 16".to_owned()),
+    }
+}
+
+fn kernels(text: &str) -> Result<KernelChoice, String> {
+    KernelChoice::from_name(text).ok_or_else(|| {
+        let names = KernelChoice::ALL.map(KernelChoice::name).join(" or ");
+        format!("must be {names}")
+    })
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {

@@ -1,7 +1,8 @@
 //! The default base model over HTTP; each test is skipped by name when `make model` has not fetched it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use engine::testing::reference_values;
 use serde_json::{Value, json};
 
 use crate::harness::{AdapterDirectory, App, BaseFile, Options, real_model};
@@ -67,20 +68,6 @@ async fn an_adapter_of_one_request_leaves_the_base_alone() {
             .await,
         before
     );
-}
-
-/// The folder of reference values, or `None`, said on standard error, in a checkout that has none beside it.
-#[expect(
-    clippy::print_stderr,
-    reason = "a skipped test must not look like a passed one"
-)]
-fn reference(test: &str) -> Option<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/parity");
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    eprintln!("skipped: {test}: there is no {}", folder.display());
-    None
 }
 
 /// The last-token logits of the five reference prompts, made with PyTorch in f32: rows of a NumPy file of f32 `[5, 49152]`.
@@ -155,7 +142,7 @@ async fn check_against_reference(
 #[tokio::test]
 async fn log_probabilities_agree_with_the_reference() {
     let name = "log_probabilities_agree_with_the_reference";
-    let (Some(base), Some(folder)) = (real_model(name), reference(name)) else {
+    let (Some(base), Some(folder)) = (real_model(name), reference_values(name)) else {
         return;
     };
     let app = start(base).await;
@@ -172,7 +159,7 @@ async fn log_probabilities_agree_with_the_reference() {
 #[tokio::test]
 async fn an_adapter_made_by_peft_agrees_with_the_reference() {
     let name = "an_adapter_made_by_peft_agrees_with_the_reference";
-    let (Some(base), Some(folder)) = (real_model(name), reference(name)) else {
+    let (Some(base), Some(folder)) = (real_model(name), reference_values(name)) else {
         return;
     };
     let app = start(base).await;

@@ -45,19 +45,43 @@ pub struct RowGroup<'a> {
 #[derive(Clone, Copy)]
 pub struct BatchRows<'a> {
     /// Row-major `[rows, inputs]`.
-    pub floats: &'a [f32],
-    /// The same rows quantised; only read when the base matrix is quantised.
-    pub quantized: &'a QuantizedRows,
+    floats: &'a [f32],
+    quantized: &'a QuantizedRows,
+}
+
+impl<'a> BatchRows<'a> {
+    /// Row-major `[rows, inputs]` values, and the same rows quantised, which are only read by quantised matrices.
+    pub fn new(floats: &'a [f32], quantized: &'a QuantizedRows) -> Self {
+        Self { floats, quantized }
+    }
 }
 
 /// What a projection writes to.
 pub struct ProjectionOutput<'a> {
     /// Row-major `[rows, outputs]`.
-    pub values: &'a mut [f32],
-    /// Add to what is there instead of replacing it.
-    pub accumulate: bool,
-    /// Scratch for the reduced rows, resized as needed.
-    pub reduced: &'a mut Vec<f32>,
+    values: &'a mut [f32],
+    accumulate: bool,
+    reduced: &'a mut Vec<f32>,
+}
+
+impl<'a> ProjectionOutput<'a> {
+    /// Replaces row-major `[rows, outputs]` values; `reduced` is scratch.
+    pub fn replacing(values: &'a mut [f32], reduced: &'a mut Vec<f32>) -> Self {
+        Self {
+            values,
+            accumulate: false,
+            reduced,
+        }
+    }
+
+    /// Adds to row-major `[rows, outputs]` values; `reduced` is scratch.
+    pub fn adding(values: &'a mut [f32], reduced: &'a mut Vec<f32>) -> Self {
+        Self {
+            values,
+            accumulate: true,
+            reduced,
+        }
+    }
 }
 
 /// `values (+)= rows · baseᵀ`, then `values[group] += (rows[group] · Aᵀ) · Bᵀ` for every group.

@@ -71,15 +71,9 @@ fn run(
         out.copy_from_slice(&rows[row * inputs..(row + 1) * inputs]);
     });
     let mut values = vec![0.0; rows.len() / inputs * matrix.outputs()];
-    let input = BatchRows {
-        floats: &floats,
-        quantized: &quantized,
-    };
-    let output = ProjectionOutput {
-        values: &mut values,
-        accumulate: false,
-        reduced: &mut Vec::new(),
-    };
+    let mut reduced = Vec::new();
+    let input = BatchRows::new(&floats, &quantized);
+    let output = ProjectionOutput::replacing(&mut values, &mut reduced);
     project(&mut pool, kernels, matrix, input, (groups, output));
     values
 }

@@ -4,7 +4,6 @@ mod invariance;
 mod parity;
 mod requests;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use adapters::{Adapter, BaseModel, LoraModule, Projection};
@@ -12,29 +11,11 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use crate::testing::TinyModel;
+use crate::testing::{TinyModel, base_model, reference_values};
 use crate::{
     Engine, EngineConfig, FinishReason, GenerateEvent, GenerateRequest, KernelChoice, LoadOptions,
     LogitsRequest, Model, PreparedAdapter, Priority, Resolution, Sampling, TokenLogprob,
 };
-
-/// The default base, when `make model` has fetched it (or `QUICKCHANGE_MODEL` names one).
-fn real_model() -> Option<PathBuf> {
-    let path = std::env::var_os("QUICKCHANGE_MODEL").map_or_else(
-        || {
-            PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-                .join("../.cache/models/SmolLM2-135M-Instruct.Q4_1.gguf")
-        },
-        PathBuf::from,
-    );
-    path.is_file().then_some(path)
-}
-
-/// The reference values beside the project, when they are there.
-fn parity_folder() -> Option<PathBuf> {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/parity");
-    path.is_dir().then_some(path)
-}
 
 fn options(kernels: KernelChoice, dense: bool) -> LoadOptions {
     LoadOptions {

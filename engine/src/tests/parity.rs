@@ -23,8 +23,8 @@ const MARGIN_GATE: f32 = 0.3;
 
 #[test]
 fn the_quantised_path_is_close_to_the_reference() {
-    let (Some(model), Some(parity)) = (real_model(), parity_folder()) else {
-        eprintln!("skipped: needs the model (`make model`) and ../shared/parity");
+    let test = "the_quantised_path_is_close_to_the_reference";
+    let (Some(model), Some(parity)) = (base_model(test), reference_values(test)) else {
         return;
     };
     for (kernels, resolution) in available_kernels()
@@ -64,8 +64,8 @@ fn the_quantised_path_is_close_to_the_reference() {
 
 #[test]
 fn the_dense_path_is_the_reference_up_to_f16_keys_and_values() {
-    let (Some(model), Some(parity)) = (real_model(), parity_folder()) else {
-        eprintln!("skipped: needs the model (`make model`) and ../shared/parity");
+    let test = "the_dense_path_is_the_reference_up_to_f16_keys_and_values";
+    let (Some(model), Some(parity)) = (base_model(test), reference_values(test)) else {
         return;
     };
     let engine = load(&model, options(KernelChoice::best(), true));
@@ -84,8 +84,7 @@ fn the_dense_path_is_the_reference_up_to_f16_keys_and_values() {
 
 #[test]
 fn candle_gives_the_same_best_tokens_on_the_same_file() {
-    let Some(path) = real_model() else {
-        eprintln!("skipped: needs the model (`make model`)");
+    let Some(path) = base_model("candle_gives_the_same_best_tokens_on_the_same_file") else {
         return;
     };
     let engine = load(&path, options(KernelChoice::best(), false));

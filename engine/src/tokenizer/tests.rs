@@ -1,5 +1,4 @@
 use std::collections::HashMap;
-use std::path::PathBuf;
 
 use candle_core::quantized::gguf_file::Value;
 use proptest::prelude::*;
@@ -144,24 +143,16 @@ proptest! {
     }
 }
 
-/// The published base model: the file `QUICKCHANGE_MODEL` names, or the one in the workspace's cache.
-fn base_model() -> Option<Tokenizer> {
-    let cached = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../.cache/models/SmolLM2-135M-Instruct.Q4_1.gguf"
-    );
-    let path = std::env::var_os("QUICKCHANGE_MODEL").map_or_else(|| cached.into(), PathBuf::from);
-    if !path.exists() {
-        eprintln!("skipped: no base model at {}", path.display());
-        return None;
-    }
+/// The tokenizer of the default base model.
+fn base_model(test: &str) -> Option<Tokenizer> {
+    let path = crate::testing::base_model(test)?;
     Some(Tokenizer::load(&path).expect("the base model's tokenizer"))
 }
 
 /// Ids from the tokenizers library set up by hand as SmolLM2's authors publish it.
 #[test]
 fn the_base_model_gives_the_published_ids() {
-    let Some(tokenizer) = base_model() else {
+    let Some(tokenizer) = base_model("the_base_model_gives_the_published_ids") else {
         return;
     };
     let cases: [(&str, &[u32]); 6] = [
@@ -203,17 +194,13 @@ fn the_base_model_gives_the_published_ids() {
 /// Strings and ids kept beside the checkout, from two other implementations.
 #[test]
 fn the_base_model_agrees_with_the_reference_ids_kept_outside() {
-    let path = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../../shared/parity/tokens_hf_and_llamacpp.json"
-    );
-    let Ok(json) = fs_err::read(path) else {
-        eprintln!("skipped: no reference ids at {path}");
+    let test = "the_base_model_agrees_with_the_reference_ids_kept_outside";
+    let (Some(folder), Some(tokenizer)) =
+        (crate::testing::reference_values(test), base_model(test))
+    else {
         return;
     };
-    let Some(tokenizer) = base_model() else {
-        return;
-    };
+    let json = fs_err::read(folder.join("tokens_hf_and_llamacpp.json")).expect("a readable file");
     let cases: Vec<serde_json::Value> = serde_json::from_slice(&json).expect("a list of cases");
     assert!(cases.len() >= 30, "{} cases", cases.len());
     for case in cases {

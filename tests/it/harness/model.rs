@@ -50,22 +50,7 @@ impl BaseFile {
 }
 
 /// The default base model, or `None`, said on standard error under the test's name, when `make model` has not fetched it.
-#[expect(
-    clippy::print_stderr,
-    reason = "a skipped test must not look like a passed one"
-)]
 pub(crate) fn real_model(test: &str) -> Option<BaseFile> {
-    let cache = std::env::var_os("QUICKCHANGE_CACHE").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../.cache"),
-        PathBuf::from,
-    );
-    let path = cache.join("models/SmolLM2-135M-Instruct.Q4_1.gguf");
-    if path.is_file() {
-        return Some(BaseFile::open(path, "smollm2-135m-instruct"));
-    }
-    eprintln!(
-        "skipped: {test}: there is no {}; run make model",
-        path.display()
-    );
-    None
+    let path = engine::testing::base_model(test)?;
+    Some(BaseFile::open(path, "smollm2-135m-instruct"))
 }

@@ -3,13 +3,13 @@
 //! Needs the model file (`make model`, or `QUICKCHANGE_MODEL`) and the folder of reference values beside the repository;
 //! says what it skipped without them.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use adapters::{Adapter, AdapterFiles, BaseModel, Limits};
 use engine::DenseWeights;
 use engine::gguf::GgufFile;
+use engine::testing::{base_model, reference_values};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 use trainer::loss::Targets;
@@ -42,23 +42,8 @@ struct Reference {
 
 /// The model and the folder of reference values, or `None` after saying what is missing.
 fn reference(test: &str) -> Option<Reference> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?.to_owned();
-    let model = std::env::var_os("QUICKCHANGE_MODEL").map_or_else(
-        || root.join(".cache/models/SmolLM2-135M-Instruct.Q4_1.gguf"),
-        PathBuf::from,
-    );
-    let folder = root.parent()?.join("shared/parity");
-    for needed in [&model, &folder] {
-        if !needed.exists() {
-            writeln!(
-                std::io::stderr(),
-                "skipped {test}: {} is not there",
-                needed.display()
-            )
-            .ok()?;
-            return None;
-        }
-    }
+    let model = base_model(test)?;
+    let folder = reference_values(test)?;
     let file = GgufFile::open(&model).unwrap();
     let model = TrainingModel::new(DenseWeights::from_gguf(&file).unwrap());
     Some(Reference {

@@ -1,6 +1,8 @@
 //! A tiny model with random weights, written as a real GGUF file, for the tests of every crate that serves or trains.
 //! Nothing here runs in a server.
 
+mod files;
+
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
@@ -11,6 +13,8 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::tokenizer::alphabet::character_of;
+
+pub use files::{base_model, reference_values};
 
 /// The control tokens of the tiny vocabulary; ids 0 to 3 in this order.
 pub const SPECIAL_TOKENS: [&str; 4] = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>"];
