@@ -1,6 +1,6 @@
 //! The one error of the HTTP layer and what each of its variants is on the wire.
 //!
-//! Domain errors (`adapters`, `engine`, `tasks`) know no HTTP; they become an [`ApiError`] by `From`, and [`ApiError::answer`]
+//! Domain errors (`adapters`, `engine`, `tasks`) know no HTTP; they become an [`ApiError`] by `From`, and `ApiError::answer`
 //! is the only place that chooses a status. It has no wildcard arm, so a new variant does not compile until someone decides.
 
 mod answers;

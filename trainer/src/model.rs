@@ -1,6 +1,6 @@
 //! The differentiable forward pass: tokens and trained values in, hidden states, logits or a loss out.
 //!
-//! Belongs here: the order of the layers. Does not belong here: the arithmetic of a layer ([`crate::operations`]), the
+//! Belongs here: the order of the layers. Does not belong here: the arithmetic of a layer (`operations`), the
 //! choice of examples ([`crate::batch`]), the optimizer.
 
 use std::sync::{Arc, Mutex};

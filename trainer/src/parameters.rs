@@ -1,7 +1,7 @@
 //! The trained values: one candle variable per layer, addressed by projection and factor.
 //!
 //! Belongs here: initialisation, names, the way to and from `adapters`' modules. Does not belong here: offsets
-//! ([`crate::layout`]) and updates ([`crate::optimizer`]).
+//! (`layout`) and updates ([`crate::optimizer`]).
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -45,7 +45,7 @@ pub(super) enum Tiles {
     F16(Vec<f16>),
 }
 
-/// A weight matrix ready for [`super::multiply`] or [`super::multiply_floats`].
+/// A weight matrix ready for [`super::project`].
 pub struct PackedMatrix {
     pub(super) tiles: Tiles,
     pub(super) outputs: usize,
