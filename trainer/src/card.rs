@@ -64,17 +64,6 @@ impl Card<'_> {
     }
 
     fn training(&self) -> String {
-        let mut text = format!(
-            "## Training\n\n```\n{}\n```\n\n| | |\n|---|---|\n",
-            self.command_line
-        );
-        for (name, value) in self.training_rows() {
-            write_line(&mut text, format_args!("| {name} | {value} |"));
-        }
-        text + "\nThe loss counts the tokens of the output and the end-of-turn token after it.\n\n"
-    }
-
-    fn training_rows(&self) -> [(&'static str, String); 13] {
         let Self {
             arguments,
             manifest,
@@ -85,57 +74,44 @@ impl Card<'_> {
             .iter()
             .map(|target| target.peft_name())
             .collect();
-        [
-            (
-                "Training data",
-                manifest.trained_on.clone().unwrap_or_default(),
-            ),
-            (
-                "Examples",
-                manifest.train_examples.unwrap_or_default().to_string(),
-            ),
-            (
-                "Inputs cut to fit",
-                format!(
-                    "{} (longest sequence {} tokens)",
-                    self.shortened, arguments.max_length
-                ),
-            ),
-            ("Prompt", manifest.prompt.to_string()),
-            (
-                "Epochs, optimizer steps",
-                format!("{}, {}", arguments.epochs, self.steps),
-            ),
-            (
-                "Batch",
-                format!(
-                    "{} examples × {} accumulated",
-                    arguments.batch_size, arguments.accumulate
-                ),
-            ),
-            (
-                "Learning rate",
-                format!(
-                    "{}, {} warm-up steps, linear decay",
-                    arguments.learning_rate, arguments.warmup
-                ),
-            ),
-            (
-                "Rank, alpha, dropout",
-                format!(
-                    "{}, {}, {}",
-                    arguments.rank, arguments.alpha, arguments.dropout
-                ),
-            ),
-            ("Targets", targets.join(", ")),
-            ("Trained values", self.parameters.to_string()),
-            (
-                "Weight decay, clipping",
-                format!("{}, {}", arguments.weight_decay, arguments.clip),
-            ),
-            ("Seed", arguments.seed.to_string()),
-            ("Time", format!("{:.0} s", self.seconds)),
-        ]
+        format!(
+            "## Training\n\n```\n{command}\n```\n\n| | |\n|---|---|\n\
+             | Training data | {data} |\n\
+             | Examples | {examples} |\n\
+             | Inputs cut to fit | {shortened} (longest sequence {max_length} tokens) |\n\
+             | Prompt | {prompt} |\n\
+             | Epochs, optimizer steps | {epochs}, {steps} |\n\
+             | Batch | {batch_size} examples × {accumulate} accumulated |\n\
+             | Learning rate | {learning_rate}, {warmup} warm-up steps, linear decay |\n\
+             | Rank, alpha, dropout | {rank}, {alpha}, {dropout} |\n\
+             | Targets | {targets} |\n\
+             | Trained values | {parameters} |\n\
+             | Weight decay, clipping | {weight_decay}, {clip} |\n\
+             | Seed | {seed} |\n\
+             | Time | {seconds:.0} s |\n\
+             \nThe loss counts the tokens of the output and the end-of-turn token after it.\n\n",
+            command = self.command_line,
+            data = manifest.trained_on.as_deref().unwrap_or_default(),
+            examples = manifest.train_examples.unwrap_or_default(),
+            shortened = self.shortened,
+            max_length = arguments.max_length,
+            prompt = manifest.prompt,
+            epochs = arguments.epochs,
+            steps = self.steps,
+            batch_size = arguments.batch_size,
+            accumulate = arguments.accumulate,
+            learning_rate = arguments.learning_rate,
+            warmup = arguments.warmup,
+            rank = arguments.rank,
+            alpha = arguments.alpha,
+            dropout = arguments.dropout,
+            targets = targets.join(", "),
+            parameters = self.parameters,
+            weight_decay = arguments.weight_decay,
+            clip = arguments.clip,
+            seed = arguments.seed,
+            seconds = self.seconds,
+        )
     }
 
     fn held_out(&self) -> String {

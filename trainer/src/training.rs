@@ -89,22 +89,7 @@ fn train(arguments: &TrainArguments) -> Result<TrainingReport, TrainerError> {
         .len()
         .div_ceil(arguments.batch_size * arguments.accumulate);
     let total = steps_per_epoch * arguments.epochs;
-    let options = AdamWOptions {
-        weight_decay: arguments.weight_decay,
-        ..AdamWOptions::default()
-    };
-    let mut trainer = Trainer {
-        arguments,
-        model: &prepared.model,
-        parameters: &parameters,
-        optimizer: AdamW::new(&parameters, options),
-        schedule: Schedule {
-            peak: arguments.learning_rate,
-            warmup: arguments.warmup,
-            total,
-        },
-        step: 0,
-    };
+    let mut trainer = Trainer::new(arguments, &prepared.model, &parameters, total);
     let held_out = prepared.held_out.len();
     tracing::info!(
         examples = examples.len(),
@@ -154,7 +139,32 @@ fn train(arguments: &TrainArguments) -> Result<TrainingReport, TrainerError> {
     Ok(report)
 }
 
-impl Trainer<'_> {
+impl<'a> Trainer<'a> {
+    /// A trainer before the first of `total` steps.
+    fn new(
+        arguments: &'a TrainArguments,
+        model: &'a TrainingModel,
+        parameters: &'a LoraParameters,
+        total: usize,
+    ) -> Self {
+        let options = AdamWOptions {
+            weight_decay: arguments.weight_decay,
+            ..AdamWOptions::default()
+        };
+        Self {
+            arguments,
+            model,
+            parameters,
+            optimizer: AdamW::new(parameters, options),
+            schedule: Schedule {
+                peak: arguments.learning_rate,
+                warmup: arguments.warmup,
+                total,
+            },
+            step: 0,
+        }
+    }
+
     /// Gradients of all passes of `examples`, clipped; then one update.
     fn step(&mut self, examples: &[&TokenizedExample]) -> Result<StepOutcome, TrainerError> {
         let started = Instant::now();
