@@ -57,5 +57,9 @@ train := $(CARGO) run --release --locked --package trainer -- train
 .PHONY: train-pretrained
 train-pretrained: model ## train the adapters of pretrained/ anew: make train-pretrained DATA=folder
 	@test -n "$(DATA)" || { echo "make train-pretrained: say where the data sets are: make train-pretrained DATA=folder" >&2; exit 1; }
-	$(train) --model "$(model_file)" --task sentiment --method ft --train-size 2000 --data "$(DATA)" --seed 1 --out pretrained/sentiment-ft
-	$(train) --model "$(model_file)" --task sentiment --method fticl --shots 2 --train-size 2000 --data "$(DATA)" --seed 1 --out pretrained/sentiment-fticl
+	$(train) --model "$(model_file)" --task sentiment --method ft --train-size 2000 --epochs 1 --data "$(DATA)" --out pretrained/sentiment-ft
+	$(train) --model "$(model_file)" --task sentiment --method fticl --shots 2 --train-size 2000 --epochs 1 --data "$(DATA)" --out pretrained/sentiment-fticl
+
+.PHONY: evaluate-pretrained
+evaluate-pretrained: ## measure the adapters of pretrained/ through a server that runs (QUICKCHANGE_DATA=folder make serve) and write their cards
+	scripts/evaluate-pretrained
