@@ -12,6 +12,9 @@ use sha2::{Digest, Sha256};
 use crate::config::ModelConfig;
 use crate::error::LoadError;
 
+/// The largest width, depth or context that is believed.
+const MOST: usize = 1 << 20;
+
 /// A GGUF file in memory with its parsed header.
 pub struct GgufFile {
     path: PathBuf,
@@ -156,6 +159,20 @@ impl GgufFile {
             rope_theta: self.float("llama.rope.freq_base").unwrap_or(10_000.0),
             rms_epsilon: self.float("llama.attention.layer_norm_rms_epsilon")?,
         };
+        let widths = [
+            ("llama.block_count", config.layers),
+            ("llama.embedding_length", config.hidden),
+            ("llama.feed_forward_length", config.intermediate),
+            (
+                "llama.attention.head_count",
+                config.heads.saturating_mul(config.head_dim),
+            ),
+            ("llama.context_length", config.context_length),
+        ];
+        // Sizes are allocated before every tensor is looked at, so a damaged number must not get that far.
+        if let Some((key, _)) = widths.iter().find(|(_, value)| *value > MOST) {
+            return Err(self.metadata_error(key, "is over 1,048,576: is the file damaged?"));
+        }
         if !config.heads.is_multiple_of(config.kv_heads) || !config.head_dim.is_multiple_of(2) {
             return Err(self.metadata_error(
                 "llama.attention.head_count",

@@ -1,5 +1,6 @@
 //! The engine through its public surface: parity with reference values, and answers that never depend on company.
 
+mod damage;
 mod invariance;
 mod parity;
 mod requests;
