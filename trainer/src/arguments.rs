@@ -100,9 +100,10 @@ pub struct TrainArguments {
     #[arg(long, default_value_t = 2048)]
     pub max_length: usize,
 
-    /// Examples of the training file that are kept out of training and evaluated after each epoch
-    #[arg(long, default_value_t = 64)]
-    pub held_out: usize,
+    /// Examples of the training file that are kept out of training and evaluated after each epoch [default: a tenth of
+    /// them, at most 64]
+    #[arg(long)]
+    pub held_out: Option<usize>,
 
     /// Which prompt of the prompt map
     #[arg(long, default_value_t = 0)]

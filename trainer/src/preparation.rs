@@ -16,6 +16,8 @@ use crate::examples::{ExampleTokenizer, TokenizedExample};
 use crate::model::TrainingModel;
 use crate::parameters::LoraParameters;
 
+/// Most examples held out unless the command line says otherwise.
+const MOST_HELD_OUT: usize = 64;
 /// Keeps the choice of held-out examples apart from the order of training at the same seed.
 const HELD_OUT_STREAM: u64 = 1;
 
@@ -58,12 +60,14 @@ pub(crate) fn prepare(arguments: &TrainArguments) -> Result<Prepared, TrainerErr
     }
     let catalog = Catalog::open(arguments.data.as_deref())?;
     let set = catalog.train(arguments.task, arguments.train_size)?;
-    if set.examples.len() <= arguments.held_out {
+    let a_tenth = (set.examples.len() / 10).min(MOST_HELD_OUT);
+    let held_out = arguments.held_out.unwrap_or(a_tenth);
+    if set.examples.len() <= held_out {
         let (path, examples) = (set.path, set.examples.len());
         return Err(TrainerError::NoExamples {
             path,
             examples,
-            held_out: arguments.held_out,
+            held_out,
         });
     }
     let demonstrations = catalog.demonstrations(
@@ -96,7 +100,7 @@ pub(crate) fn prepare(arguments: &TrainArguments) -> Result<Prepared, TrainerErr
     let mut random = ChaCha8Rng::seed_from_u64(arguments.seed);
     random.set_stream(HELD_OUT_STREAM);
     training.shuffle(&mut random);
-    let held_out = training.split_off(training.len() - arguments.held_out);
+    let held_out = training.split_off(training.len() - held_out);
     Ok(Prepared {
         base: model.base(&digest),
         model,

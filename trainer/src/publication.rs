@@ -25,7 +25,7 @@ pub(crate) fn publish(
     parameters: &LoraParameters,
     finished: &Finished<'_>,
 ) -> Result<Version, TrainerError> {
-    let command_line = command_line(arguments);
+    let command_line = command_line(arguments, prepared);
     let manifest = manifest(arguments, prepared, finished, &command_line);
     let config = LoraConfig::new(
         prepared.base.name.clone(),
@@ -90,7 +90,7 @@ fn manifest(
 }
 
 /// The command that repeats this training. Paths of this machine stay out of it, because it is published.
-fn command_line(arguments: &TrainArguments) -> String {
+fn command_line(arguments: &TrainArguments, prepared: &Prepared) -> String {
     let targets: Vec<&str> = arguments
         .targets
         .iter()
@@ -126,7 +126,7 @@ fn command_line(arguments: &TrainArguments) -> String {
         arguments.weight_decay,
         arguments.dropout,
         arguments.max_length,
-        arguments.held_out,
+        prepared.held_out.len(),
         arguments.prompt,
         arguments.seed,
     )
