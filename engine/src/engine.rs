@@ -51,6 +51,12 @@ impl EngineConfig {
     pub(crate) fn kv_blocks(&self) -> usize {
         self.kv_tokens.div_ceil(BLOCK_TOKENS).max(1) + 1
     }
+
+    /// Whether a request of that many tokens can ever run.
+    fn fits(&self, tokens: usize) -> bool {
+        // A scored continuation copies the prompt's last block.
+        tokens.div_ceil(BLOCK_TOKENS) < self.kv_blocks()
+    }
 }
 
 /// A handle to the engine; clones share it. The thread stops when the last handle is dropped.
@@ -218,7 +224,7 @@ impl Engine {
             return Err(SubmitError::PromptEmpty);
         }
         let (tokens, limit) = (prompt.len() + more, self.max_model_len());
-        if tokens > limit || !Scheduler::fits(&self.shared.config, tokens) {
+        if tokens > limit || !self.shared.config.fits(tokens) {
             return Err(SubmitError::TooLong { tokens, limit });
         }
         Ok(())
@@ -288,10 +294,11 @@ fn run(model: Model, shared: &Shared, inbox: &thread_channel::Receiver<Sequence>
                 }
             }
         }
-        let before = scheduler.waiting().count();
+        // Before the step, so that whoever hears of its first token finds the place in the queue free.
+        shared
+            .waiting
+            .fetch_sub(scheduler.admit(), Ordering::AcqRel);
         let rows = scheduler.step(&mut executor, &limits);
-        let left = before - scheduler.waiting().count();
-        shared.waiting.fetch_sub(left, Ordering::AcqRel);
         let mut statistics = shared.statistics();
         *statistics = statistics.after_step(&scheduler, rows);
     }

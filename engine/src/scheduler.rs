@@ -83,8 +83,6 @@ impl Scheduler {
 
     /// Runs one step over whatever is ready and returns its number of rows.
     pub(crate) fn step(&mut self, executor: &mut Executor, limits: &GenerationLimits<'_>) -> usize {
-        self.drop_cancelled();
-        self.admit();
         let mut plan = self.plan(executor);
         // Rows of one adapter stand together, so that its deltas are computed in one go.
         plan.sort_by(|a, b| self.version_of(a).cmp(&self.version_of(b)));
@@ -102,6 +100,15 @@ impl Scheduler {
         Some(adapter.version().as_str())
     }
 
+    /// Lets go of requests whose clients have gone, takes waiting ones in while there is room, and returns how many no
+    /// longer wait.
+    pub(crate) fn admit(&mut self) -> usize {
+        let before = self.waiting().count();
+        self.drop_cancelled();
+        self.take_in();
+        before - self.waiting().count()
+    }
+
     fn drop_cancelled(&mut self) {
         for queue in &mut self.waiting {
             queue.retain(|sequence| !sequence.is_cancelled());
@@ -116,7 +123,7 @@ impl Scheduler {
         });
     }
 
-    fn admit(&mut self) {
+    fn take_in(&mut self) {
         for queue in &mut self.waiting {
             while self.running.len() < self.config.max_running {
                 let Some(next) = queue.front() else { break };
@@ -381,12 +388,6 @@ impl Scheduler {
             index += 1;
             !finished
         });
-    }
-
-    /// Whether a request of that many tokens can ever run.
-    pub(crate) fn fits(config: &EngineConfig, tokens: usize) -> bool {
-        // A scored continuation copies the prompt's last block.
-        tokens.div_ceil(BLOCK_TOKENS) < config.kv_blocks()
     }
 
     /// Everything that is not finished, on the way out.

@@ -1,8 +1,8 @@
 //! Rows of activations as the quantised products take them: blocks of 32 signed bytes with a scale each.
 //!
-//! One byte for a value leaves an error of up to 1/254 of the block's largest value; on 24 prompts that moved one of the
-//! five likeliest tokens of the default base by up to 0.43 in log-probability. A second byte keeps what the first one
-//! lost, about 15 bits in all, and brings the same figure to 0.005 (`engine/src/tests/parity.rs` holds the gates).
+//! One byte for a value leaves an error of up to 1/254 of the block's largest value. A second byte keeps what the first
+//! one lost, about 15 bits in all; `cargo test -p engine a_second_byte -- --nocapture` prints what either does to the
+//! default base's log-probabilities.
 
 use super::packed::BLOCK;
 use super::{KernelChoice, Pool, SharedPointer, portable};

@@ -114,6 +114,57 @@ fn candle_gives_the_same_best_tokens_on_the_same_file() {
     }
 }
 
+/// `cargo test -p engine a_second_byte -- --nocapture` prints the figures that ARCHITECTURE.md quotes.
+#[test]
+fn a_second_byte_of_activations_takes_their_rounding_away() {
+    let Some(model) = base_model("a_second_byte_of_activations_takes_their_rounding_away") else {
+        return;
+    };
+    let kernels = KernelChoice::best();
+    let answers = |resolution, dense| -> Vec<Vec<f32>> {
+        let options = LoadOptions {
+            resolution,
+            ..options(kernels, dense)
+        };
+        let engine = load(&model, options);
+        let tokens = PROMPTS.map(|prompt| engine.tokenizer().encode(prompt, false));
+        tokens.map(|tokens| logits(&engine, &tokens, None)).to_vec()
+    };
+    let reference = answers(Resolution::Fine, true);
+    let [coarse, fine] = [Resolution::Coarse, Resolution::Fine].map(|resolution| {
+        let answers = answers(resolution, false);
+        let pairs = answers.iter().zip(&reference);
+        let worst = pairs.map(|(ours, reference)| largest_difference(ours, reference));
+        worst.fold(0.0, f32::max)
+    });
+    eprintln!("largest difference of a log-probability: one byte {coarse:.3}, two bytes {fine:.3}");
+    assert!(fine <= logprob_gate(Resolution::Fine), "{fine}");
+    assert!(fine < coarse / 4.0, "one byte {coarse}, two bytes {fine}");
+}
+
+/// Texts of several kinds: facts, tales, code, chats, the tasks' prompts.
+const PROMPTS: [&str; 10] = [
+    "The capital of France is",
+    "### Input:\nThe battery died after two days.\n### Sentiment:",
+    "<|im_start|>user\nWhat is the capital of Germany?<|im_end|>\n<|im_start|>assistant\n",
+    "Once upon a time, in a small village",
+    "def quicksort(items):\n    ",
+    "Water boils at",
+    "She opened the door and",
+    "To make a good cup of tea, you",
+    "1, 2, 3, 4,",
+    "Why is the sky blue?",
+];
+
+/// The largest difference in log-probability over the reference's five best tokens.
+fn largest_difference(ours: &[f32], reference: &[f32]) -> f32 {
+    let ours = LogSoftmax::new(ours);
+    let differences = top_logprobs(reference, 5)
+        .into_iter()
+        .map(|(token, expected)| (ours.of(token) - expected).abs());
+    differences.fold(0.0, f32::max)
+}
+
 fn load(model: &Path, options: LoadOptions) -> Engine {
     let model = Model::load(model, &options).expect("the model loads");
     Engine::start(model, EngineConfig::default())
