@@ -183,8 +183,9 @@ async fn promtool_finds_nothing_to_complain_about() {
         .stderr(Stdio::piped())
         .spawn();
     let Ok(mut promtool) = promtool else {
-        eprintln!(
-            "skipped: promtool_finds_nothing_to_complain_about: promtool is not installed (Debian package prometheus)"
+        engine::testing::say_skipped(
+            "promtool_finds_nothing_to_complain_about",
+            "promtool is not installed (Debian package prometheus)",
         );
         return;
     };

@@ -330,9 +330,9 @@ fn every_flag_of_the_server_is_reached_through_make_serve() {
 fn nothing_was_copied_from_the_reference_material() {
     let shared = root().join("../shared");
     if !shared.is_dir() {
-        eprintln!(
-            "skipped: nothing_was_copied_from_the_reference_material: there is no {}",
-            shared.display()
+        engine::testing::say_skipped(
+            "nothing_was_copied_from_the_reference_material",
+            &format!("there is no {}", shared.display()),
         );
         return;
     }

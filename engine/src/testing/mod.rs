@@ -14,7 +14,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::tokenizer::alphabet::character_of;
 
-pub use files::{base_model, reference_values};
+pub use files::{base_model, reference_values, say_skipped};
 
 /// The control tokens of the tiny vocabulary; ids 0 to 3 in this order.
 pub const SPECIAL_TOKENS: [&str; 4] = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>"];
