@@ -29,7 +29,7 @@ pub enum EffectError {
 
 impl Engine {
     /// How far an adapter moves the next-token distribution: the mean Kullback-Leibler divergence from the base over a
-    /// few fixed prompts, nats. Exactly 0 for an adapter that changes no logit.
+    /// few fixed prompts, nats. Exactly 0 for an adapter that changes no logit, not a number for one whose logits overflow.
     pub async fn effect(&self, adapter: Arc<PreparedAdapter>) -> Result<f64, EffectError> {
         let mut total = 0.0;
         for probe in PROBES {
@@ -60,6 +60,11 @@ fn divergence(p: &[f32], q: &[f32]) -> f64 {
         let (p, q) = (f64::from(p) - p_total, f64::from(q) - q_total);
         p.exp() * (p - q)
     });
+    let sum: f64 = terms.sum();
     // Rounding can take the sum of a tiny divergence below zero; the adapter does change logits, so it is not zero.
-    terms.sum::<f64>().max(f64::MIN_POSITIVE)
+    if sum.is_nan() {
+        sum
+    } else {
+        sum.max(f64::MIN_POSITIVE)
+    }
 }
