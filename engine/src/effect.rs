@@ -68,3 +68,19 @@ fn divergence(p: &[f32], q: &[f32]) -> f64 {
         sum.max(f64::MIN_POSITIVE)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn divergence_is_the_formula_and_tells_nothing_from_overflow() {
+        // p = (3/4, 1/4), q = (1/2, 1/2).
+        let expected = 0.75 * 1.5f64.ln() + 0.25 * 0.5f64.ln();
+        let got = divergence(&[3f32.ln(), 0.0], &[0.0, 0.0]);
+        assert!((got - expected).abs() < 1e-6, "{got}");
+        assert_eq!(divergence(&[1.5, 2.0], &[1.5, 2.0]), 0.0);
+        assert!(divergence(&[f32::NAN, 0.0], &[0.0, 0.0]).is_nan());
+        assert!(!divergence(&[f32::INFINITY, 0.0], &[0.0, 0.0]).is_finite());
+    }
+}
