@@ -13,17 +13,17 @@ mod packed;
 mod pool;
 mod portable;
 mod product;
+mod rotary;
 #[cfg(test)]
 mod tests;
 
 pub use activation::{QuantizedRows, Resolution};
-pub use attention::{
-    AttentionShape, BLOCK_TOKENS, KvRow, KvView, RotaryTable, attend, rotate_and_store,
-};
+pub use attention::{AttentionShape, BLOCK_TOKENS, KvView, attend};
 pub use elementwise::{rms_norm_row, rope_row, swiglu_row};
 pub use packed::{PackError, PackedMatrix, TILE_ROWS};
 pub use pool::Pool;
 pub use product::{BatchRows, Expansion, LowRank, ProjectionOutput, RowGroup, project};
+pub use rotary::{KvRow, RotaryTable, rotate_and_store};
 
 /// An instruction set that a kernel set is written for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
