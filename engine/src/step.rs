@@ -125,6 +125,7 @@ impl Executor {
         let view = |place: &RowPlace| KvView {
             cache: cache.layer(layer),
             table: segments[place.segment].table,
+            first: 0,
             tokens: place.kv.position + 1,
         };
         buffers.attend(pool, kernels, shape, (places, view));

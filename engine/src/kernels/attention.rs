@@ -1,5 +1,7 @@
 //! Causal attention of single rows over paged keys and values.
 
+use std::ops::Range;
+
 use half::f16;
 
 use super::{KernelChoice, portable};
@@ -31,30 +33,28 @@ impl AttentionShape {
     }
 }
 
-/// What one row may look at: the first `tokens` tokens of a sequence, in the blocks of its table.
+/// What one row may look at: tokens `first..tokens` of a sequence, in the blocks of its table.
 #[derive(Clone, Copy)]
 pub struct KvView<'a> {
     /// The cache of one layer, `[blocks][block_elements]`.
     pub cache: &'a [f16],
     /// The sequence's blocks in order.
     pub table: &'a [u32],
-    /// Tokens to attend to, the row's own included.
+    /// The first visible token; 0 but for a sliding window. Below `tokens`.
+    pub first: usize,
+    /// Tokens of the sequence up to the row's own, which is the last one visible.
     pub tokens: usize,
 }
 
 impl KvView<'_> {
-    /// The blocks to visit with the number of valid tokens in each.
-    pub(super) fn blocks(&self, _: &AttentionShape) -> impl Iterator<Item = (usize, usize)> {
-        let tokens = self.tokens;
-        self.table[..tokens.div_ceil(BLOCK_TOKENS)]
-            .iter()
-            .enumerate()
-            .map(move |(index, block)| {
-                (
-                    *block as usize,
-                    (tokens - index * BLOCK_TOKENS).min(BLOCK_TOKENS),
-                )
-            })
+    /// The blocks to visit with the visible slots of each.
+    pub(super) fn blocks(&self) -> impl Iterator<Item = (usize, Range<usize>)> {
+        let (first, tokens) = (self.first, self.tokens);
+        (first / BLOCK_TOKENS..tokens.div_ceil(BLOCK_TOKENS)).map(move |index| {
+            let start = index * BLOCK_TOKENS;
+            let visible = first.saturating_sub(start)..(tokens - start).min(BLOCK_TOKENS);
+            (self.table[index] as usize, visible)
+        })
     }
 
     /// Keys of one head in a block, `[head_dim][16]`.
@@ -86,7 +86,7 @@ pub fn attend(
 ) {
     match kernels {
         #[cfg(target_arch = "x86_64")]
-        KernelChoice::Avx512Vnni if shape.head_dim.is_multiple_of(16) && shape.head_dim <= 128 => {
+        KernelChoice::Avx512Vnni if shape.head_dim.is_multiple_of(16) && shape.head_dim <= 256 => {
             // SAFETY: this choice is only made on CPUs that have the features (KernelChoice::is_available).
             unsafe { super::avx512::attend_group(shape, view, kv_head, query, out) }
         }

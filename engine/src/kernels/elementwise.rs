@@ -1,4 +1,4 @@
-//! Operations on single rows: RMSNorm, rotary embedding, SwiGLU.
+//! Operations on single rows: RMSNorm, rotary embedding, gated activations.
 
 use super::{KernelChoice, portable};
 
@@ -44,5 +44,14 @@ pub fn swiglu_row(kernels: KernelChoice, gate: &[f32], up: &[f32], out: &mut [f3
             unsafe { super::avx512::swiglu(gate, up, out) }
         }
         _ => portable::swiglu(gate, up, out),
+    }
+}
+
+/// `out = gelu(gate) · up`, one row, with the tanh form of GELU (Hendrycks & Gimpel 2016, *Gaussian Error Linear Units*),
+/// which PyTorch calls `approximate="tanh"`.
+pub fn geglu_row(kernels: KernelChoice, gate: &[f32], up: &[f32], out: &mut [f32]) {
+    assert!(gate.len() == out.len() && up.len() == out.len());
+    match kernels {
+        KernelChoice::Portable | KernelChoice::Avx512Vnni => portable::geglu(gate, up, out),
     }
 }

@@ -19,7 +19,7 @@ mod tests;
 
 pub use activation::{QuantizedRows, Resolution};
 pub use attention::{AttentionShape, BLOCK_TOKENS, KvView, attend};
-pub use elementwise::{rms_norm_row, rope_row, swiglu_row};
+pub use elementwise::{geglu_row, rms_norm_row, rope_row, swiglu_row};
 pub use packed::{PackError, PackedMatrix, TILE_ROWS};
 pub use pool::Pool;
 pub use product::{BatchRows, Expansion, LowRank, ProjectionOutput, RowGroup, project};

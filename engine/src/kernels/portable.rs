@@ -165,7 +165,7 @@ pub(super) fn attend_group(
     for (query, out) in query.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
         let (mut largest, mut total) = (f32::NEG_INFINITY, 0.0f32);
         out.fill(0.0);
-        for (block, valid) in view.blocks(shape) {
+        for (block, visible) in view.blocks() {
             let keys = view.keys(shape, block, kv_head);
             let values = view.values(shape, block, kv_head);
             let mut scores = [0.0f32; BLOCK_TOKENS];
@@ -175,13 +175,16 @@ pub(super) fn attend_group(
                 }
             }
             let before = largest;
-            largest = scores[..valid].iter().fold(largest, |a, b| a.max(*b));
+            largest = scores[visible.clone()]
+                .iter()
+                .fold(largest, |a, b| a.max(*b));
             let correction = (before - largest).exp();
             total *= correction;
             for out in out.iter_mut() {
                 *out *= correction;
             }
-            for (score, values) in scores[..valid].iter().zip(values.chunks_exact(width)) {
+            let values = values.chunks_exact(width).skip(visible.start);
+            for (score, values) in scores[visible].iter().zip(values) {
                 let weight = (score - largest).exp();
                 total += weight;
                 for (out, value) in out.iter_mut().zip(values) {
@@ -199,5 +202,14 @@ pub(super) fn attend_group(
 pub(super) fn swiglu(gate: &[f32], up: &[f32], out: &mut [f32]) {
     for ((gate, up), out) in gate.iter().zip(up).zip(out) {
         *out = gate / (1.0 + (-gate).exp()) * up;
+    }
+}
+
+/// `out = gelu(gate) · up`, tanh form.
+pub(super) fn geglu(gate: &[f32], up: &[f32], out: &mut [f32]) {
+    // gelu(x) = x / 2 · (1 + tanh y) = x · sigmoid(2 y) with y = sqrt(2 / pi) · (x + 0.044715 x³).
+    for ((gate, up), out) in gate.iter().zip(up).zip(out) {
+        let y = 0.797_884_6 * (gate + 0.044_715 * gate * gate * gate);
+        *out = gate / (1.0 + (-2.0 * y).exp()) * up;
     }
 }

@@ -174,18 +174,37 @@ proptest! {
 
     #[test]
     fn attention_is_the_softmax_of_the_scores(
-        tokens in 1usize..70, heads in 1usize..5, vectors in 1usize..5, seed in any::<u64>(),
+        tokens in 1usize..70, hidden in 0usize..69, heads in 1usize..5, vectors in 1usize..17,
+        seed in any::<u64>(),
     ) {
         let shape = AttentionShape { heads, kv_heads: 1, head_dim: vectors * 16, scale: 0.3 };
         let (cache, table, keys, values) = stored_tokens(&shape, tokens, seed);
         let query = random(seed ^ 6, heads * shape.head_dim);
-        let expected = plain_attention(&shape, &query, &keys, &values);
-        let view = KvView { cache: &cache, table: &table, tokens };
+        let first = hidden % tokens;
+        let visible = first * shape.head_dim..;
+        let expected = plain_attention(&shape, &query, &keys[visible.clone()], &values[visible]);
+        let view = KvView { cache: &cache, table: &table, first, tokens };
         for kernels in kernel_sets() {
             let mut out = vec![0.0; query.len()];
             attend(kernels, &shape, &view, 0, (&query, &mut out));
             for (got, expected) in out.iter().zip(&expected) {
                 prop_assert!((got - expected).abs() <= 2e-3, "{kernels:?} {got} {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn geglu_is_its_formula(seed in any::<u64>(), width in 1usize..80) {
+        let scaled = |seed| random(seed, width).iter().map(|x| x * 8.0).collect::<Vec<_>>();
+        let (gate, up) = (scaled(seed), scaled(seed ^ 7));
+        for kernels in kernel_sets() {
+            let mut out = vec![0.0; width];
+            geglu_row(kernels, &gate, &up, &mut out);
+            for ((gate, up), got) in gate.iter().zip(&up).zip(&out) {
+                let (x, up) = (f64::from(*gate), f64::from(*up));
+                let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3));
+                let expected = 0.5 * x * (1.0 + inner.tanh()) * up;
+                prop_assert!((f64::from(*got) - expected).abs() <= 1e-5 * expected.abs().max(1.0));
             }
         }
     }

@@ -7,7 +7,7 @@ use half::f16;
 use super::exponential;
 use crate::kernels::{AttentionShape, BLOCK_TOKENS, KvView};
 
-/// See `portable::attend_group`; `head_dim` is a multiple of 16 up to 128.
+/// See `portable::attend_group`; `head_dim` is a multiple of 16 up to 256.
 #[target_feature(enable = "avx512f,avx512dq,f16c")]
 pub(in crate::kernels) fn attend_group(
     shape: &AttentionShape,
@@ -42,7 +42,10 @@ fn attend_head(
         5 => attend_heads::<1, 5>(shape, view, kv_head, query, out),
         6 => attend_heads::<1, 6>(shape, view, kv_head, query, out),
         7 => attend_heads::<1, 7>(shape, view, kv_head, query, out),
-        _ => attend_heads::<1, 8>(shape, view, kv_head, query, out),
+        8 => attend_heads::<1, 8>(shape, view, kv_head, query, out),
+        12 => attend_heads::<1, 12>(shape, view, kv_head, query, out),
+        16 => attend_heads::<1, 16>(shape, view, kv_head, query, out),
+        _ => crate::kernels::portable::attend_group(shape, view, kv_head, query, out),
     }
 }
 
@@ -59,17 +62,20 @@ fn attend_heads<const HEADS: usize, const VECTORS: usize>(
     let mut totals = [[_mm512_setzero_ps(); VECTORS]; HEADS];
     let mut largest = [f32::NEG_INFINITY; HEADS];
     let mut weight_sums = [0.0f32; HEADS];
-    for (block, valid) in view.blocks(shape) {
+    for (block, visible) in view.blocks() {
         let scores = block_scores::<HEADS>(shape, view.keys(shape, block, kv_head), query);
-        let valid_lanes = (u32::MAX >> (32 - valid)) as __mmask16;
+        let visible_lanes = ((1u32 << visible.end) - (1u32 << visible.start)) as __mmask16;
         let mut weights = [[0.0f32; BLOCK_TOKENS]; HEADS];
         for head in 0..HEADS {
-            let scores =
-                _mm512_mask_blend_ps(valid_lanes, _mm512_set1_ps(f32::NEG_INFINITY), scores[head]);
+            let scores = _mm512_mask_blend_ps(
+                visible_lanes,
+                _mm512_set1_ps(f32::NEG_INFINITY),
+                scores[head],
+            );
             let before = largest[head];
             largest[head] = before.max(_mm512_reduce_max_ps(scores));
             let shifted = _mm512_sub_ps(scores, _mm512_set1_ps(largest[head]));
-            let exponentials = _mm512_maskz_mov_ps(valid_lanes, exponential(shifted));
+            let exponentials = _mm512_maskz_mov_ps(visible_lanes, exponential(shifted));
             let correction = (before - largest[head]).exp();
             weight_sums[head] = weight_sums[head] * correction + _mm512_reduce_add_ps(exponentials);
             for total in &mut totals[head] {
@@ -79,7 +85,8 @@ fn attend_heads<const HEADS: usize, const VECTORS: usize>(
             unsafe { _mm512_storeu_ps(weights[head].as_mut_ptr(), exponentials) };
         }
         let values = view.values(shape, block, kv_head);
-        for (slot, values) in values.chunks_exact(width).take(valid).enumerate() {
+        let slots = values.chunks_exact(width).enumerate();
+        for (slot, values) in slots.take(visible.end).skip(visible.start) {
             for (vector, values) in values.chunks_exact(16).enumerate() {
                 // SAFETY: the chunk holds 16 halves, 32 bytes.
                 let value = _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(values.as_ptr().cast()) });
