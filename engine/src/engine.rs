@@ -1,7 +1,7 @@
 //! The handle to the engine and the thread behind it.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc as thread_channel};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc as thread_channel};
 use std::thread::JoinHandle;
 
 use adapters::{Adapter, BaseModel};
@@ -18,7 +18,7 @@ use crate::request::{GenerateEvent, GenerateRequest, LogitsRequest, ScoreRequest
 use crate::scheduler::Scheduler;
 use crate::scoring::Scoring;
 use crate::sequence::{Sequence, Task};
-use crate::statistics::Statistics;
+use crate::statistics::{Board, Statistics};
 use crate::step::Executor;
 use crate::tokenizer::Tokenizer;
 
@@ -33,6 +33,11 @@ pub struct EngineConfig {
     pub kv_tokens: usize,
     /// Most rows of a step; longer prompts are computed in chunks.
     pub step_tokens: usize,
+    /// Whether prompts take over keys and values that earlier requests of the same adapter version computed.
+    pub prefix_cache: bool,
+    /// Most tokens of an answer that are guessed at a time by looking them up in what stands before them; 0 guesses
+    /// none. Guesses change the time an answer takes and nothing else.
+    pub draft_tokens: usize,
 }
 
 impl Default for EngineConfig {
@@ -42,6 +47,8 @@ impl Default for EngineConfig {
             max_running: 64,
             kv_tokens: 8192,
             step_tokens: 256,
+            prefix_cache: true,
+            draft_tokens: 8,
         }
     }
 }
@@ -76,10 +83,7 @@ struct Shared {
     tokenizer: Arc<Tokenizer>,
     chat_template: Option<Arc<ChatTemplate>>,
     draining: AtomicBool,
-    /// Submitted and not yet running. Counted where requests are taken so that the bound holds without asking the thread.
-    waiting: AtomicUsize,
-    /// Written once a step, read by scrapes.
-    statistics: Mutex<Statistics>,
+    board: Board,
 }
 
 struct JoinOnDrop(Option<JoinHandle<()>>);
@@ -103,12 +107,7 @@ impl Engine {
             tokenizer: Arc::clone(model.tokenizer()),
             chat_template: model.chat_template().cloned(),
             draining: AtomicBool::new(false),
-            waiting: AtomicUsize::new(0),
-            statistics: Mutex::new(Statistics {
-                kv_blocks_total: config.kv_blocks(),
-                block_size: BLOCK_TOKENS,
-                ..Statistics::default()
-            }),
+            board: Board::new(config.kv_blocks()),
             config,
         });
         let (submissions, inbox) = thread_channel::channel();
@@ -167,7 +166,11 @@ impl Engine {
         self.check_tokens(&request.prompt, usize::from(request.max_tokens > 0))?;
         self.check_vocabulary(&request.prompt)?;
         let (events, receiver) = mpsc::unbounded_channel();
-        let (prompt, adapter) = (request.prompt.clone(), request.adapter.clone());
+        let room = self.max_model_len() - request.prompt.len();
+        // Room for the whole answer, so that no token of it waits for memory.
+        let mut prompt = Vec::with_capacity(request.prompt.len() + request.max_tokens.min(room));
+        prompt.extend_from_slice(&request.prompt);
+        let adapter = request.adapter.clone();
         let priority = request.priority;
         let generation = Generation::new(request, events, &self.shared.tokenizer);
         let task = Task::Generate(Box::new(generation));
@@ -209,9 +212,7 @@ impl Engine {
 
     /// What the engine is doing.
     pub fn statistics(&self) -> Statistics {
-        let mut statistics = self.shared.statistics().clone();
-        statistics.waiting = self.shared.waiting.load(Ordering::Relaxed);
-        statistics
+        self.shared.board.read()
     }
 
     /// Refuses new requests from now on; those taken are finished.
@@ -244,13 +245,10 @@ impl Engine {
             return Err(SubmitError::Draining);
         }
         let limit = shared.config.max_queue;
-        let place = |waiting| (waiting < limit).then_some(waiting + 1);
-        shared
-            .waiting
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, place)
-            .map_err(|waiting| SubmitError::QueueFull { waiting, limit })?;
+        let place = shared.board.take_place(limit);
+        place.map_err(|waiting| SubmitError::QueueFull { waiting, limit })?;
         self.submissions.send(sequence).map_err(|_| {
-            shared.waiting.fetch_sub(1, Ordering::AcqRel);
+            shared.board.free_places(1);
             SubmitError::Stopped
         })
     }
@@ -259,13 +257,6 @@ impl Engine {
 impl Shared {
     fn max_model_len(&self) -> usize {
         self.model.context_length.min(self.config.kv_tokens)
-    }
-
-    fn statistics(&self) -> MutexGuard<'_, Statistics> {
-        // Plain counters are never left half-written, so a poisoned lock is as good as any.
-        self.statistics
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -295,11 +286,8 @@ fn run(model: Model, shared: &Shared, inbox: &thread_channel::Receiver<Sequence>
             }
         }
         // Before the step, so that whoever hears of its first token finds the place in the queue free.
-        shared
-            .waiting
-            .fetch_sub(scheduler.admit(), Ordering::AcqRel);
-        let rows = scheduler.step(&mut executor, &limits);
-        let mut statistics = shared.statistics();
-        *statistics = statistics.after_step(&scheduler, rows);
+        shared.board.free_places(scheduler.admit());
+        scheduler.step(&mut executor, &limits);
+        shared.board.publish(&mut scheduler);
     }
 }

@@ -16,6 +16,8 @@ pub(crate) struct Generation {
     sampler: Sampler,
     assembler: TextAssembler,
     prompt_logprobs: Vec<TokenLogprob>,
+    /// The model's own logits, where the sampler changes its copy.
+    raw_logits: Vec<f32>,
     generated: usize,
     started: bool,
 }
@@ -41,6 +43,7 @@ impl Generation {
             request,
             events,
             prompt_logprobs: Vec::new(),
+            raw_logits: Vec::new(),
             generated: 0,
             started: false,
         }
@@ -54,6 +57,11 @@ impl Generation {
     /// Whether the log-probability of every prompt token is wanted.
     pub(crate) fn wants_prompt_logprobs(&self) -> bool {
         self.request.prompt_logprobs.is_some()
+    }
+
+    /// Most tokens that may still be generated.
+    pub(crate) fn tokens_left(&self) -> usize {
+        self.request.max_tokens - self.generated
     }
 
     /// Tells the client that there will be no end.
@@ -98,11 +106,7 @@ impl Generation {
         if self.request.max_tokens == 0 {
             return self.finish(FinishReason::Length);
         }
-        let raw = self.request.logprobs.map(|_| logits.to_vec());
-        let token = self.sampler.sample(logits);
-        let logprob = raw
-            .zip(self.request.logprobs)
-            .map(|(raw, count)| logprob(&raw, token, count));
+        let (token, logprob) = self.choose(logits);
         tokens.push(token);
         self.generated += 1;
 
@@ -124,6 +128,21 @@ impl Generation {
         } else {
             Progress::Continue
         }
+    }
+
+    /// The next token, with its log-probability when asked for.
+    fn choose(&mut self, logits: &mut [f32]) -> (u32, Option<TokenLogprob>) {
+        let Some(count) = self.request.logprobs else {
+            return (self.sampler.sample(logits), None);
+        };
+        if !self.sampler.changes_logits() {
+            let token = self.sampler.sample(logits);
+            return (token, Some(logprob(logits, token, count)));
+        }
+        self.raw_logits.clear();
+        self.raw_logits.extend_from_slice(logits);
+        let token = self.sampler.sample(logits);
+        (token, Some(logprob(&self.raw_logits, token, count)))
     }
 
     fn finish(&mut self, reason: FinishReason) -> Progress {

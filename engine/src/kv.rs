@@ -63,6 +63,13 @@ struct PrefixKey {
     tokens: [u32; BLOCK_TOKENS],
 }
 
+impl PrefixKey {
+    fn new(parent: Parent, block: &[u32]) -> Self {
+        let tokens = block.try_into().expect("exactly a block of tokens");
+        Self { parent, tokens }
+    }
+}
+
 #[derive(Default)]
 struct Block {
     references: usize,
@@ -72,10 +79,17 @@ struct Block {
     idle_since: u64,
 }
 
+/// Idle remembered blocks are kept up to this share of the cache (one part in so many) as long as they cost memory that
+/// was never touched: what the process occupies follows what requests use at a time, plus this.
+const IDLE_PART: usize = 4;
+
 /// Who uses which block.
 pub(crate) struct BlockPool {
     blocks: Vec<Block>,
+    /// Blocks that were used before; the last one given back is the first one handed out.
     free: Vec<u32>,
+    /// Blocks from here on were never used: no memory stands behind them yet.
+    untouched: u32,
     /// Remembered blocks nobody uses, least recently used first.
     idle: BTreeMap<u64, u32>,
     by_content: HashMap<PrefixKey, u32>,
@@ -87,9 +101,10 @@ impl BlockPool {
     pub(crate) fn new(blocks: usize) -> Self {
         Self {
             blocks: (0..blocks).map(|_| Block::default()).collect(),
-            free: (0..blocks as u32).rev().collect(),
+            free: Vec::with_capacity(blocks),
+            untouched: 0,
             idle: BTreeMap::new(),
-            by_content: HashMap::new(),
+            by_content: HashMap::with_capacity(blocks),
             next_serial: 0,
             clock: 0,
         }
@@ -101,13 +116,22 @@ impl BlockPool {
 
     /// Blocks that can be handed out, remembered idle ones included.
     pub(crate) fn available(&self) -> usize {
-        self.free.len() + self.idle.len()
+        self.free.len() + self.idle.len() + self.never_used()
+    }
+
+    fn never_used(&self) -> usize {
+        self.blocks.len() - self.untouched as usize
     }
 
     /// A block with one reference, or `None` when all are in use.
     pub(crate) fn allocate(&mut self) -> Option<u32> {
+        let spare = self.never_used() > 0;
         let block = match self.free.pop() {
             Some(block) => block,
+            None if spare && self.idle.len() <= self.blocks.len() / IDLE_PART => {
+                self.untouched += 1;
+                self.untouched - 1
+            }
             None => {
                 let (_, block) = self.idle.pop_first()?;
                 self.forget(block);
@@ -116,6 +140,22 @@ impl BlockPool {
         };
         self.blocks[block as usize].references = 1;
         Some(block)
+    }
+
+    /// Leading remembered full blocks of `tokens` that somebody uses now.
+    pub(crate) fn shared_prefix(&self, root: Parent, tokens: &[u32]) -> usize {
+        let mut parent = root;
+        let mut count = 0;
+        for chunk in tokens.chunks_exact(BLOCK_TOKENS) {
+            let found = self.by_content.get(&PrefixKey::new(parent, chunk));
+            let Some(&block) = found.filter(|&&block| self.blocks[block as usize].references > 0)
+            else {
+                break;
+            };
+            count += 1;
+            parent = self.parent_behind(block);
+        }
+        count
     }
 
     /// One more user of a block.
@@ -152,10 +192,7 @@ impl BlockPool {
         let mut table = Vec::new();
         let mut parent = root;
         for chunk in tokens.chunks_exact(BLOCK_TOKENS) {
-            let key = PrefixKey {
-                parent: parent.clone(),
-                tokens: chunk.try_into().expect("chunks of exactly a block"),
-            };
+            let key = PrefixKey::new(parent.clone(), chunk);
             let Some(&block) = self.by_content.get(&key) else {
                 break;
             };
@@ -168,10 +205,7 @@ impl BlockPool {
 
     /// Remembers a full, computed block and returns what the next block stands behind.
     pub(crate) fn remember(&mut self, parent: Parent, tokens: &[u32], block: u32) -> Parent {
-        let key = PrefixKey {
-            parent,
-            tokens: tokens.try_into().expect("a full block"),
-        };
+        let key = PrefixKey::new(parent, tokens);
         if let Some(&existing) = self.by_content.get(&key) {
             return self.parent_behind(existing);
         }

@@ -71,8 +71,12 @@ impl Scoring {
             .collect();
     }
 
-    /// Takes the logits after token `row` of a continuation.
+    /// Takes the logits after token `row` of a continuation, once.
     pub(crate) fn take_next(&mut self, continuation: usize, row: usize, logits: &[f32]) {
+        if self.scores[continuation].token_logprobs.len() != row + 1 {
+            // Computed again after the request gave way.
+            return;
+        }
         let token = self.continuations[continuation][row + 1];
         let distribution = LogSoftmax::new(logits);
         add_token(

@@ -9,8 +9,10 @@ use crate::adapter::PreparedAdapter;
 use crate::batch::Wanted;
 use crate::error::EngineError;
 use crate::generation::{Generation, GenerationLimits};
-use crate::kv::Parent;
+use crate::kernels::BLOCK_TOKENS;
+use crate::kv::{BlockPool, Parent};
 use crate::request::Priority;
+use crate::scheduler::Drafter;
 use crate::scoring::Scoring;
 
 /// A request with its state.
@@ -30,9 +32,37 @@ pub(crate) struct Sequence {
     pub(crate) submitted: Instant,
     /// Seconds in the queue; set by the first step that works on the sequence.
     pub(crate) queue_seconds: Option<f64>,
-    /// Tokens taken from the prefix cache before the first step.
+    /// Prompt tokens taken from the prefix cache.
     pub(crate) cached_tokens: usize,
+    /// Continuations under way.
+    pub(crate) branches: Vec<Branch>,
+    pub(crate) drafter: Drafter,
+    /// The scheduler's number for the adapter version.
+    pub(crate) tenant: usize,
+    /// Who gives way to whom within a step: the larger to the smaller.
+    pub(crate) rank: (Priority, usize, usize),
+    /// Rows promised within a step.
+    pub(crate) granted: usize,
+    /// Whether the step has had its try at the sequence's prompt.
+    pub(crate) tried: bool,
+    /// Whether it never ran and so takes a place in the queue.
+    pub(crate) queued: bool,
+    /// Whether it lost its blocks while the step was planned.
+    pub(crate) evicted: bool,
+    /// Whether it ever gave way.
+    pub(crate) resumed: bool,
+    /// Whether its answer is complete.
+    pub(crate) done: bool,
     pub(crate) task: Task,
+}
+
+/// A continuation being scored behind its prompt.
+pub(crate) struct Branch {
+    pub(crate) continuation: usize,
+    /// Blocks behind the prompt's full ones; the first may hold a copy of the prompt's rest.
+    pub(crate) blocks: Vec<u32>,
+    /// Leading tokens whose keys and values are in the cache.
+    pub(crate) computed: usize,
 }
 
 /// What a sequence is computed for.
@@ -59,9 +89,9 @@ impl Sequence {
     ) -> Self {
         let mut sequence = Self {
             prompt_length: prompt.len(),
-            tokens: prompt,
             computed: 0,
-            table: Vec::new(),
+            table: Vec::with_capacity(prompt.capacity() / BLOCK_TOKENS + 2),
+            tokens: prompt,
             remembered: 0,
             parent: Parent::Root(None),
             adapter,
@@ -69,6 +99,16 @@ impl Sequence {
             submitted: Instant::now(),
             queue_seconds: None,
             cached_tokens: 0,
+            branches: Vec::new(),
+            drafter: Drafter::default(),
+            tenant: 0,
+            rank: (priority, 0, 0),
+            granted: 0,
+            tried: false,
+            queued: true,
+            evicted: false,
+            resumed: false,
+            done: false,
             task,
         };
         sequence.parent = sequence.root();
@@ -121,6 +161,84 @@ impl Sequence {
             Wanted::Last
         } else {
             Wanted::Nothing
+        }
+    }
+
+    /// Whether all that is missing is the token after the last one of an answer.
+    pub(crate) fn is_decoding(&self) -> bool {
+        self.computed >= self.prompt_length && self.computed + 1 == self.tokens.len()
+    }
+
+    /// Whether the sequence ends with `token` at `position`.
+    pub(crate) fn ends_with(&self, token: u32, position: usize) -> bool {
+        self.tokens.len() == position + 1 && self.tokens[position] == token
+    }
+
+    /// Rows still to be computed: tokens, or once there are none, continuations.
+    pub(crate) fn pending_rows(&self) -> usize {
+        if self.computed < self.tokens.len() {
+            return self.tokens.len() - self.computed;
+        }
+        let Task::Score(scoring) = &self.task else {
+            return 0;
+        };
+        let pending = scoring.pending.iter();
+        let rows: usize = pending
+            .map(|&continuation| scoring.continuations[continuation].len() - 1)
+            .sum();
+        rows - self
+            .branches
+            .iter()
+            .map(|branch| branch.computed)
+            .sum::<usize>()
+    }
+
+    /// Most tokens that may be guessed behind the last one, in a context of `max_model_len`.
+    pub(crate) fn most_guesses(&self, max_model_len: usize) -> usize {
+        match &self.task {
+            Task::Generate(generation) if !generation.wants_prompt_logprobs() => {
+                let room = max_model_len.saturating_sub(self.tokens.len() + 1);
+                generation.tokens_left().saturating_sub(1).min(room)
+            }
+            _ => 0,
+        }
+    }
+
+    /// Gives all blocks back; the sequence is to be computed from its beginning.
+    pub(crate) fn release(&mut self, blocks: &mut BlockPool) {
+        blocks.release(&std::mem::take(&mut self.table));
+        for branch in self.branches.drain(..) {
+            blocks.release(&branch.blocks);
+        }
+        self.computed = 0;
+        self.remembered = 0;
+        self.parent = self.root();
+    }
+
+    /// The place of a continuation's branch, a new one if there is none.
+    pub(crate) fn open_branch(&mut self, continuation: usize) -> usize {
+        let same = |branch: &Branch| branch.continuation == continuation;
+        self.branches.iter().position(same).unwrap_or_else(|| {
+            self.branches.push(Branch {
+                continuation,
+                blocks: Vec::new(),
+                computed: 0,
+            });
+            self.branches.len() - 1
+        })
+    }
+
+    /// Books `rows` computed tokens of a branch; when they were the last, its blocks are given back.
+    pub(crate) fn advance_branch(
+        &mut self,
+        continuation: usize,
+        rows: usize,
+        blocks: &mut BlockPool,
+    ) {
+        let place = self.open_branch(continuation);
+        self.branches[place].computed += rows;
+        if !self.pending_branches().contains(&continuation) {
+            blocks.release(&self.branches.remove(place).blocks);
         }
     }
 

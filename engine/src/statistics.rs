@@ -1,17 +1,17 @@
 //! What the engine tells about itself.
 
-use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use crate::kernels::BLOCK_TOKENS;
 use crate::scheduler::Scheduler;
-use crate::sequence::Sequence;
 
 /// What the engine is doing, as of its last step.
 #[derive(Debug, Clone, Default)]
 pub struct Statistics {
     /// Requests being worked on.
     pub running: usize,
-    /// Requests waiting.
+    /// Requests waiting, those among them that gave way to others.
     pub waiting: usize,
     /// Cache blocks in use by running requests.
     pub kv_blocks_used: usize,
@@ -27,40 +27,101 @@ pub struct Statistics {
     pub steps: u64,
     /// Rows of all steps so far.
     pub step_rows: u64,
+    /// Tokens guessed so far by prompt lookup.
+    pub draft_tokens: u64,
+    /// Guessed tokens so far that were right.
+    pub accepted_tokens: u64,
     /// Running requests by adapter version; the base model is not listed.
     pub running_by_version: Vec<(String, usize)>,
     /// Waiting requests by adapter version; the base model is not listed.
     pub waiting_by_version: Vec<(String, usize)>,
 }
 
-impl Statistics {
-    /// The state after a step of `rows` rows, counted on from `self`; `waiting` is left to whoever counts submissions.
-    pub(crate) fn after_step(&self, scheduler: &Scheduler, rows: usize) -> Self {
-        let blocks = scheduler.blocks();
-        let (prefix_hit_tokens, prefix_query_tokens) = scheduler.prefix_tokens();
-        Self {
-            running: scheduler.running().len(),
-            waiting: 0,
-            kv_blocks_used: blocks.total() - blocks.available(),
-            kv_blocks_total: blocks.total(),
-            block_size: BLOCK_TOKENS,
-            prefix_hit_tokens,
-            prefix_query_tokens,
-            steps: self.steps + u64::from(rows > 0),
-            step_rows: self.step_rows + rows as u64,
-            running_by_version: by_version(scheduler.running().iter()),
-            waiting_by_version: by_version(scheduler.waiting()),
-        }
-    }
+/// Where the engine's thread leaves its numbers and others read them: no lock in a step, except when requests came or
+/// went.
+#[derive(Default)]
+pub(crate) struct Board {
+    kv_blocks: usize,
+    /// Submitted and not yet running. Counted where requests are taken so that the bound holds without asking the
+    /// thread.
+    waiting: AtomicUsize,
+    paused: AtomicUsize,
+    running: AtomicUsize,
+    kv_blocks_used: AtomicUsize,
+    prefix_hit_tokens: AtomicU64,
+    prefix_query_tokens: AtomicU64,
+    steps: AtomicU64,
+    step_rows: AtomicU64,
+    draft_tokens: AtomicU64,
+    accepted_tokens: AtomicU64,
+    /// Running and waiting requests by adapter version.
+    census: Mutex<[Vec<(String, usize)>; 2]>,
 }
 
-fn by_version<'a>(sequences: impl Iterator<Item = &'a Sequence>) -> Vec<(String, usize)> {
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for adapter in sequences.filter_map(|sequence| sequence.adapter.as_ref()) {
-        *counts.entry(adapter.version().as_str()).or_default() += 1;
+impl Board {
+    pub(crate) fn new(kv_blocks: usize) -> Self {
+        Self {
+            kv_blocks,
+            ..Self::default()
+        }
     }
-    counts
-        .into_iter()
-        .map(|(version, count)| (version.to_owned(), count))
-        .collect()
+
+    /// Takes a place in the queue, or returns how many are taken when that is `limit`.
+    pub(crate) fn take_place(&self, limit: usize) -> Result<(), usize> {
+        let place = |waiting| (waiting < limit).then_some(waiting + 1);
+        let taken = (self.waiting).fetch_update(Ordering::AcqRel, Ordering::Acquire, place);
+        taken.map(|_| ())
+    }
+
+    /// Gives places in the queue back.
+    pub(crate) fn free_places(&self, places: usize) {
+        self.waiting.fetch_sub(places, Ordering::AcqRel);
+    }
+
+    /// Shows the state between two steps.
+    pub(crate) fn publish(&self, scheduler: &mut Scheduler) {
+        let blocks = scheduler.blocks();
+        let used = blocks.total() - blocks.available();
+        let totals = scheduler.totals();
+        self.running.store(scheduler.running(), Ordering::Relaxed);
+        self.kv_blocks_used.store(used, Ordering::Relaxed);
+        let counters = [
+            (&self.prefix_hit_tokens, totals.prefix_hit_tokens),
+            (&self.prefix_query_tokens, totals.prefix_query_tokens),
+            (&self.steps, totals.steps),
+            (&self.step_rows, totals.step_rows),
+            (&self.draft_tokens, totals.draft_tokens),
+            (&self.accepted_tokens, totals.accepted_tokens),
+        ];
+        for (counter, total) in counters {
+            counter.store(total, Ordering::Relaxed);
+        }
+        if scheduler.tenants().take_changed() {
+            self.paused.store(scheduler.paused(), Ordering::Relaxed);
+            let census = scheduler.tenants().census();
+            *self.census.lock().unwrap_or_else(PoisonError::into_inner) = census;
+        }
+    }
+
+    pub(crate) fn read(&self) -> Statistics {
+        let count = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
+        let total = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let census = self.census.lock().unwrap_or_else(PoisonError::into_inner);
+        let [running_by_version, waiting_by_version] = census.clone();
+        Statistics {
+            running: count(&self.running),
+            waiting: count(&self.waiting) + count(&self.paused),
+            kv_blocks_used: count(&self.kv_blocks_used),
+            kv_blocks_total: self.kv_blocks,
+            block_size: BLOCK_TOKENS,
+            prefix_hit_tokens: total(&self.prefix_hit_tokens),
+            prefix_query_tokens: total(&self.prefix_query_tokens),
+            steps: total(&self.steps),
+            step_rows: total(&self.step_rows),
+            draft_tokens: total(&self.draft_tokens),
+            accepted_tokens: total(&self.accepted_tokens),
+            running_by_version,
+            waiting_by_version,
+        }
+    }
 }

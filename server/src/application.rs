@@ -153,6 +153,8 @@ fn load(configuration: Configuration) -> Result<Parts> {
             max_queue: configuration.max_queue,
             max_running: configuration.max_running,
             kv_tokens: configuration.kv_tokens,
+            prefix_cache: configuration.prefix_cache,
+            draft_tokens: configuration.draft_tokens,
             ..EngineConfig::default()
         },
     );

@@ -5,9 +5,12 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use clap::Parser;
 use clap::builder::FalseyValueParser;
+use clap::{ArgAction, Parser};
 use engine::{KernelChoice, Resolution};
+
+/// More guesses at a time than this are hardly ever all right.
+const MOST_DRAFT_TOKENS: usize = 8;
 
 /// Settings of one server process.
 #[derive(Debug, Clone, Parser)]
@@ -76,6 +79,14 @@ pub struct Configuration {
     /// Tokens whose keys and values fit in the cache, over all sequences
     #[arg(long, env = "QUICKCHANGE_KV_TOKENS", default_value_t = 16_384, value_parser = at_least_one)]
     pub kv_tokens: usize,
+
+    /// Whether prompts take over what earlier requests of the same adapter version computed: on or off
+    #[arg(long, env = "QUICKCHANGE_PREFIX_CACHE", default_value = "on", value_parser = on_or_off, action = ArgAction::Set)]
+    pub prefix_cache: bool,
+
+    /// Most tokens of an answer guessed at a time from what stands before them; 0 guesses none. Texts stay the same
+    #[arg(long, env = "QUICKCHANGE_DRAFT_TOKENS", default_value_t = 8, value_parser = draft_tokens)]
+    pub draft_tokens: usize,
 
     /// Largest LoRA rank that is accepted
     #[arg(long, env = "QUICKCHANGE_MAX_RANK", default_value_t = 64, value_parser = at_least_one)]
@@ -159,6 +170,21 @@ fn kernels(text: &str) -> Result<KernelChoice, String> {
     })
 }
 
+fn on_or_off(text: &str) -> Result<bool, String> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("must be on or off".to_owned()),
+    }
+}
+
+fn draft_tokens(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(tokens) if tokens <= MOST_DRAFT_TOKENS => Ok(tokens),
+        _ => Err(format!("must be between 0 and {MOST_DRAFT_TOKENS}")),
+    }
+}
+
 fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) => Err("must be at least 1".to_owned()),
@@ -193,6 +219,18 @@ mod tests {
                 .map(|name| name.to_string_lossy().into_owned());
             assert_eq!(found.as_deref(), Some(expected.as_str()), "flag --{long}");
         }
+    }
+
+    #[test]
+    fn the_prefix_cache_and_guesses_can_be_switched_off() {
+        let usual = Configuration::try_parse_from(["server"]).expect("defaults");
+        assert_eq!((usual.prefix_cache, usual.draft_tokens), (true, 8));
+        let flags = ["server", "--prefix-cache", "off", "--draft-tokens", "0"];
+        let off = Configuration::try_parse_from(flags).expect("valid flags");
+        assert_eq!((off.prefix_cache, off.draft_tokens), (false, 0));
+        let error = Configuration::try_parse_from(["server", "--draft-tokens", "9"])
+            .expect_err("nine are too many");
+        assert!(error.to_string().contains("between 0 and 8"), "{error}");
     }
 
     #[test]

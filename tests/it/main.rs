@@ -18,6 +18,7 @@ mod metrics;
 mod models;
 mod openapi;
 mod operations;
+mod prefix_cache;
 mod real_model;
 mod score;
 mod streaming;

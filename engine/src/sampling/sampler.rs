@@ -62,8 +62,28 @@ impl Sampler {
             self.draw(logits)
         };
         self.generated += 1;
-        *self.counts.entry(token).or_default() += 1;
+        if self.counts_matter() {
+            *self.counts.entry(token).or_default() += 1;
+        }
         token
+    }
+
+    /// Whether the next [`Sampler::sample`] may change the logits it is given.
+    pub fn changes_logits(&self) -> bool {
+        self.generated < self.min_tokens
+            || !self.sampling.logit_bias.is_empty()
+            || self.counts_matter()
+    }
+
+    /// Whether what was generated changes what is likely next.
+    fn counts_matter(&self) -> bool {
+        let Sampling {
+            repetition_penalty,
+            frequency_penalty,
+            presence_penalty,
+            ..
+        } = self.sampling;
+        repetition_penalty != 1.0 || frequency_penalty != 0.0 || presence_penalty != 0.0
     }
 
     /// Tokens chosen so far.

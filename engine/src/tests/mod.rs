@@ -1,9 +1,13 @@
 //! The engine through its public surface: parity with reference values, and answers that never depend on company.
 
 mod damage;
+mod driven;
+mod fairness;
 mod invariance;
 mod parity;
 mod requests;
+mod schedules;
+mod speculation;
 
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
 //! Gauges that are set at each scrape, and counters whose totals are kept elsewhere.
 
-use prometheus::{Gauge, GaugeVec, IntCounter, IntGauge, IntGaugeVec, Registry};
+use prometheus::{Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
-use super::register::{counter, float_gauge, float_gauges, gauge, gauges};
+use super::register::{counter, counters, float_gauge, float_gauges, gauge, gauges};
 
 /// What is in memory and what is being evaluated.
 pub(super) struct ResidentGauges {
@@ -23,6 +23,7 @@ pub(super) struct EngineGauges {
     pub(super) steps: IntCounter,
     pub(super) step_rows: IntCounter,
     pub(super) batch_rows: Gauge,
+    pub(super) draft_tokens: IntCounterVec,
 }
 
 /// What the Kubernetes gateway schedules by, under vLLM's names.
@@ -98,6 +99,12 @@ impl EngineGauges {
                 r,
                 "quickchange_batch_rows",
                 "Mean rows per step since the last scrape.",
+            )?,
+            draft_tokens: counters(
+                r,
+                "draft_tokens_total",
+                "Tokens guessed by prompt lookup, by what became of them.",
+                &["outcome"],
             )?,
         })
     }

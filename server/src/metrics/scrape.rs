@@ -66,6 +66,12 @@ impl Metrics {
         raise(&engine.step_rows, statistics.step_rows);
         raise(&engine.prefix_hits, statistics.prefix_hit_tokens);
         raise(&engine.prefix_queries, statistics.prefix_query_tokens);
+        let (drafted, accepted) = (statistics.draft_tokens, statistics.accepted_tokens);
+        let rejected = drafted.saturating_sub(accepted);
+        let outcomes = [("accepted", accepted), ("rejected", rejected)];
+        for (outcome, total) in outcomes {
+            raise(&engine.draft_tokens.with_label_values(&[outcome]), total);
+        }
         gateway.cache_info.reset();
         gateway
             .cache_info

@@ -15,6 +15,8 @@ pub(crate) struct Options {
     pub(crate) threads: usize,
     pub(crate) max_queue: usize,
     pub(crate) max_running: usize,
+    pub(crate) prefix_cache: bool,
+    pub(crate) draft_tokens: usize,
     pub(crate) admin_key: Vec<String>,
     pub(crate) api_key: Vec<String>,
 }
@@ -26,6 +28,8 @@ impl Default for Options {
             threads: 1,
             max_queue: 256,
             max_running: 64,
+            prefix_cache: true,
+            draft_tokens: 8,
             admin_key: Vec::new(),
             api_key: Vec::new(),
         }
@@ -72,6 +76,8 @@ impl App {
             threads: options.threads,
             max_queue: options.max_queue,
             max_running: options.max_running,
+            prefix_cache: options.prefix_cache,
+            draft_tokens: options.draft_tokens,
             admin_key: options.admin_key,
             api_key: options.api_key,
             drain_seconds: 0,
