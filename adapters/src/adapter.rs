@@ -1,6 +1,7 @@
 //! An adapter in memory: its configuration, its manifest and its matrices, checked against a base.
 
 use crate::json::shorten;
+use crate::module::ModuleKind;
 use crate::targets::resolve;
 use crate::tensors::{self, Wanted};
 use crate::{AdapterError, AdapterFiles, BaseModel, LoraConfig, Manifest, Projection, Version};
@@ -44,7 +45,7 @@ pub struct Adapter {
     pub modules: Vec<LoraModule>,
     /// Size of the weights file in bytes.
     pub bytes: u64,
-    /// Number of tensors in the weights file; all of them are in `modules`.
+    /// Number of tensors in the weights file; all of them are in `modules`, fused ones in several.
     pub tensors_matched: usize,
 }
 
@@ -80,7 +81,7 @@ impl Adapter {
             version: files.version()?,
             config,
             manifest,
-            tensors_matched: 2 * modules.len(),
+            tensors_matched: 2 * wanted.len(),
             modules,
             bytes: files.weights.len() as u64,
         })
@@ -101,8 +102,8 @@ fn wanted(
 ) -> Result<Vec<Wanted>, AdapterError> {
     resolve(config, base)?
         .into_iter()
-        .map(|(layer, projection)| {
-            let module = projection.module_path(layer);
+        .map(|(layer, kind)| {
+            let module = ModuleKind::all(base)[kind].path(layer);
             let rank = config.rank_for(&module);
             if rank > limits.max_rank {
                 return Err(AdapterError::RankTooHigh {
@@ -121,7 +122,7 @@ fn wanted(
             }
             Ok(Wanted {
                 layer,
-                projection,
+                kind,
                 rank,
                 scale,
             })

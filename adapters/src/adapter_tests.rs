@@ -79,6 +79,48 @@ fn values_land_in_their_modules() {
 }
 
 #[test]
+fn a_fused_module_changes_each_of_its_projections() {
+    let base = BaseModel {
+        layers: 1,
+        fused: true,
+        ..fixture::base()
+    };
+    let floats = |count: u8| (0..count).map(f32::from);
+    let bytes = |count| floats(count).flat_map(f32::to_le_bytes).collect();
+    let name =
+        |half| format!("base_model.model.model.layers.0.mlp.gate_up_proj.lora_{half}.weight");
+    let mut files = with_tensors(|tensors| {
+        *tensors = vec![
+            (name("A"), Dtype::F32, vec![2, 4], bytes(8)),
+            (name("B"), Dtype::F32, vec![12, 2], bytes(24)),
+        ];
+    });
+    let config = |target| {
+        format!(r#"{{"peft_type":"LORA","r":2,"lora_alpha":3,"target_modules":["{target}"]}}"#)
+    };
+    files.config = config("gate_up_proj").into_bytes();
+    let adapter = Adapter::parse(&files, &base, &LIMITS).expect("it fits");
+    assert_eq!(adapter.tensors_matched, 2);
+    let [gate, up] = &adapter.modules[..] else {
+        panic!("two projections, not {}", adapter.modules.len());
+    };
+    let projections = [gate.projection, up.projection];
+    assert_eq!(projections, [Projection::Gate, Projection::Up]);
+    assert_eq!((gate.scale, up.scale), (1.5, 1.5));
+    assert_eq!(gate.a, floats(8).collect::<Vec<_>>());
+    assert_eq!(up.a, gate.a);
+    assert_eq!(
+        [&gate.b[..], &up.b].concat(),
+        floats(24).collect::<Vec<_>>()
+    );
+    assert_eq!(gate.b.len(), 12);
+
+    files.config = config("up_proj").into_bytes();
+    let refusal = Adapter::parse(&files, &base, &LIMITS).expect_err("no module is called so");
+    insta::assert_snapshot!(refusal, @r#"adapter_config.json: target module "up_proj" matches nothing that can be adapted; the modules are qkv_proj, o_proj, gate_up_proj and down_proj of 1 layers"#);
+}
+
+#[test]
 fn half_precision_and_other_spellings_give_the_same_values() {
     let convert = |bytes: &[u8], to: fn(f32) -> [u8; 2]| -> Vec<u8> {
         let (values, _) = bytes.as_chunks::<4>();
@@ -246,6 +288,7 @@ fn an_adapter_made_by_peft_is_read() {
             shape(576, 1536),
             shape(1536, 576),
         ],
+        fused: false,
     };
     let limits = Limits {
         max_rank: 8,

@@ -22,6 +22,8 @@ pub struct BaseModel {
     pub layers: usize,
     /// Shapes in the order of [`Projection::ALL`], the same in every layer.
     pub shapes: [ProjectionShape; 7],
+    /// Whether query, key and value are one module, `qkv_proj`, and gate and up another, `gate_up_proj`, as in Phi-3.
+    pub fused: bool,
 }
 
 impl BaseModel {

@@ -72,11 +72,13 @@ pub enum AdapterError {
     },
     /// A target names a module that the base does not have or that cannot be adapted here.
     #[error(
-        "adapter_config.json: target module {target:?} matches nothing that can be adapted; the modules are q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj and down_proj of {layers} layers"
+        "adapter_config.json: target module {target:?} matches nothing that can be adapted; the modules are {modules} of {layers} layers"
     )]
     UnknownTarget {
         /// The target as written.
         target: String,
+        /// The names of the base's modules.
+        modules: String,
         /// Layers of the base model.
         layers: usize,
     },

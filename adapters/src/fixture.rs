@@ -26,6 +26,7 @@ pub(crate) fn base() -> BaseModel {
             shape(4, 6),
             shape(6, 4),
         ],
+        fused: false,
     }
 }
 

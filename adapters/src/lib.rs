@@ -18,6 +18,7 @@ mod jail;
 mod json;
 mod lease;
 mod manifest;
+mod module;
 mod name;
 mod pattern;
 mod projection;

@@ -1,6 +1,7 @@
 //! Which modules of the base an adapter changes: `target_modules` less `exclude_modules`.
 
 use crate::json::{Json, shorten};
+use crate::module::ModuleKind;
 use crate::pattern::Pattern;
 use crate::{AdapterError, BaseModel, LoraConfig, Projection};
 
@@ -81,7 +82,7 @@ impl Targets {
     }
 }
 
-/// The modules that `config` changes in `base`, sorted by layer and projection.
+/// The modules that `config` changes in `base`: the layer and the index into [`ModuleKind::all`], sorted.
 ///
 /// # Errors
 /// [`AdapterError::UnknownTarget`] for a name, pattern or module that cannot be adapted here, and
@@ -89,16 +90,18 @@ impl Targets {
 pub(crate) fn resolve(
     config: &LoraConfig,
     base: &BaseModel,
-) -> Result<Vec<(usize, Projection)>, AdapterError> {
+) -> Result<Vec<(usize, usize)>, AdapterError> {
+    let kinds = ModuleKind::all(base);
     let unknown = |target: &str| AdapterError::UnknownTarget {
         target: shorten(target),
+        modules: ModuleKind::list(kinds),
         layers: base.layers,
     };
-    let all: Vec<(usize, Projection, String)> = (0..base.layers)
-        .flat_map(|layer| {
-            Projection::ALL.map(|projection| (layer, projection, projection.module_path(layer)))
-        })
-        .collect();
+    let of_layer = |layer| {
+        let kinds = kinds.iter().enumerate();
+        kinds.map(move |(index, kind)| (layer, index, kind.path(layer)))
+    };
+    let all: Vec<(usize, usize, String)> = (0..base.layers).flat_map(of_layer).collect();
     if let Some(path) = OTHER_MODULES.iter().find(|path| config.is_target(path)) {
         return Err(unknown(path));
     }
@@ -119,7 +122,7 @@ pub(crate) fn resolve(
     let chosen: Vec<_> = all
         .into_iter()
         .filter(|(_, _, path)| config.is_target(path))
-        .map(|(layer, projection, _)| (layer, projection))
+        .map(|(layer, kind, _)| (layer, kind))
         .collect();
     if chosen.is_empty() {
         return Err(AdapterError::InvalidField {
@@ -150,10 +153,11 @@ mod tests {
     fn resolved(fields: &str) -> Result<Vec<String>, AdapterError> {
         let text = format!(r#"{{"peft_type":"LORA","r":2,"lora_alpha":3,{fields}}}"#);
         let config = LoraConfig::parse(text.as_bytes())?;
-        let modules = resolve(&config, &fixture::base())?;
-        let paths = modules.into_iter();
-        Ok(paths
-            .map(|(layer, projection)| projection.module_path(layer))
+        let base = fixture::base();
+        let kinds = ModuleKind::all(&base);
+        let modules = resolve(&config, &base)?.into_iter();
+        Ok(modules
+            .map(|(layer, kind)| kinds[kind].path(layer))
             .collect())
     }
 

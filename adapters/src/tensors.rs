@@ -6,6 +6,7 @@ use half::{bf16, f16};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
+use crate::module::ModuleKind;
 use crate::{AdapterError, BaseModel, LoraModule, Projection};
 
 /// Largest safetensors header accepted, in bytes. 80 layers of seven targets need 200 kB.
@@ -18,7 +19,8 @@ const PREFIX: &str = "base_model.model.";
 #[derive(Debug, Clone)]
 pub(crate) struct Wanted {
     pub(crate) layer: usize,
-    pub(crate) projection: Projection,
+    /// Index into [`ModuleKind::all`].
+    pub(crate) kind: usize,
     pub(crate) rank: usize,
     pub(crate) scale: f32,
 }
@@ -30,7 +32,8 @@ pub(crate) enum Half {
     B,
 }
 
-type Slot = (usize, Projection, Half);
+/// A layer, an index into [`ModuleKind::all`], and which matrix.
+type Slot = (usize, usize, Half);
 
 /// Reads every wanted module out of a safetensors file and refuses anything else in it.
 ///
@@ -43,43 +46,52 @@ pub(crate) fn read(
     base: &BaseModel,
 ) -> Result<Vec<LoraModule>, AdapterError> {
     let file = open(weights)?;
-    let names = names_by_slot(&file, wanted)?;
-    wanted
-        .iter()
-        .map(|module| {
-            let shape = base.shape(module.projection);
-            let matrix = |half, expected: [usize; 2]| {
-                let name = &names[&(module.layer, module.projection, half)];
-                let tensor = file.tensor(name).map_err(corrupt)?;
-                values(name, &tensor, &expected)
-            };
-            Ok(LoraModule {
+    let kinds = ModuleKind::all(base);
+    let names = names_by_slot(&file, wanted, kinds)?;
+    let mut modules = Vec::new();
+    for module in wanted {
+        let kind = &kinds[module.kind];
+        let matrix = |half, expected: [usize; 2]| {
+            let name = &names[&(module.layer, module.kind, half)];
+            let tensor = file.tensor(name).map_err(corrupt)?;
+            values(name, &tensor, &expected)
+        };
+        let a = matrix(Half::A, [module.rank, kind.inputs(base)])?;
+        let mut b = matrix(Half::B, [kind.outputs(base), module.rank])?;
+        for &projection in kind.projections {
+            let rest = b.split_off(base.shape(projection).outputs * module.rank);
+            modules.push(LoraModule {
                 layer: module.layer,
-                projection: module.projection,
+                projection,
                 rank: module.rank,
                 scale: module.scale,
-                a: matrix(Half::A, [module.rank, shape.inputs])?,
-                b: matrix(Half::B, [shape.outputs, module.rank])?,
-            })
-        })
-        .collect()
+                a: a.clone(),
+                b: std::mem::replace(&mut b, rest),
+            });
+        }
+    }
+    Ok(modules)
 }
 
-/// The name PEFT gives a matrix.
+/// The name PEFT gives a matrix of a projection that is a module of its own.
 pub(crate) fn peft_key(layer: usize, projection: Projection, half: Half) -> String {
-    let path = projection.module_path(layer);
+    key(&projection.module_path(layer), half)
+}
+
+fn key(path: &str, half: Half) -> String {
     format!("{PREFIX}{path}.lora_{half:?}.weight")
 }
 
-/// The inverse of [`peft_key`]. Also reads names without the prefix, and with PEFT's name of the
+/// The inverse of [`key`] for modules of these kinds. Also reads names without the prefix, and with PEFT's name of the
 /// adapter (`default`) in them, as a plain `state_dict` has.
-pub(crate) fn parse_key(name: &str) -> Option<Slot> {
+fn parse_key(name: &str, kinds: &[ModuleKind]) -> Option<Slot> {
     let path = name.strip_prefix(PREFIX).unwrap_or(name);
     let mut segments = path.strip_prefix("model.layers.")?.split('.');
     let number = segments.next()?;
     let layer: usize = number.parse().ok()?;
     let parent = segments.next()?;
-    let projection = Projection::from_peft_name(segments.next()?)?;
+    let module = segments.next()?;
+    let kind = kinds.iter().position(|kind| kind.name == module)?;
     let half = match segments.next()? {
         "lora_A" => Half::A,
         "lora_B" => Half::B,
@@ -87,9 +99,9 @@ pub(crate) fn parse_key(name: &str) -> Option<Slot> {
     };
     let ending: Vec<&str> = segments.collect();
     let is_key = layer.to_string() == number
-        && parent == projection.parent()
+        && parent == kinds[kind].parent
         && matches!(ending[..], ["weight"] | ["default", "weight"]);
-    is_key.then_some((layer, projection, half))
+    is_key.then_some((layer, kind, half))
 }
 
 fn open(weights: &[u8]) -> Result<SafeTensors<'_>, AdapterError> {
@@ -117,17 +129,18 @@ fn corrupt(error: safetensors::SafeTensorError) -> AdapterError {
 fn names_by_slot(
     file: &SafeTensors<'_>,
     wanted: &[Wanted],
+    kinds: &[ModuleKind],
 ) -> Result<BTreeMap<Slot, String>, AdapterError> {
     let wanted: Vec<Slot> = wanted
         .iter()
-        .flat_map(|module| [Half::A, Half::B].map(|half| (module.layer, module.projection, half)))
+        .flat_map(|module| [Half::A, Half::B].map(|half| (module.layer, module.kind, half)))
         .collect();
     let mut names: Vec<&str> = file.names();
     names.sort_unstable();
     let mut found: BTreeMap<Slot, String> = BTreeMap::new();
     let mut unmatched = Vec::new();
     for name in names {
-        match parse_key(name).filter(|slot| wanted.binary_search(slot).is_ok()) {
+        match parse_key(name, kinds).filter(|slot| wanted.binary_search(slot).is_ok()) {
             None => unmatched.push(name.to_owned()),
             Some(slot) => {
                 if let Some(first) = found.insert(slot, name.to_owned()) {
@@ -145,7 +158,7 @@ fn names_by_slot(
     let missing: Vec<String> = wanted
         .iter()
         .filter(|slot| !found.contains_key(slot))
-        .map(|&(layer, projection, half)| peft_key(layer, projection, half))
+        .map(|&(layer, kind, half)| key(&kinds[kind].path(layer), half))
         .collect();
     if !missing.is_empty() {
         return Err(AdapterError::MissingTensors { tensors: missing });
@@ -201,7 +214,9 @@ mod tests {
 
     #[test]
     fn keys_are_read_in_every_spelling() {
-        let slot = Some((1, Projection::Up, Half::B));
+        let base = fixture::base();
+        let kinds = ModuleKind::all(&base);
+        let slot = Some((1, Projection::Up.index(), Half::B));
         assert_eq!(
             peft_key(1, Projection::Up, Half::B),
             "base_model.model.model.layers.1.mlp.up_proj.lora_B.weight"
@@ -211,7 +226,7 @@ mod tests {
             "model.layers.1.mlp.up_proj.lora_B.weight",
             "base_model.model.model.layers.1.mlp.up_proj.lora_B.default.weight",
         ] {
-            assert_eq!(parse_key(name), slot, "{name}");
+            assert_eq!(parse_key(name, kinds), slot, "{name}");
         }
         for name in [
             "model.layers.01.mlp.up_proj.lora_B.weight",
@@ -224,7 +239,7 @@ mod tests {
             "model.layers.99999999999999999999.mlp.up_proj.lora_B.weight",
             "model.layers.1.mlp.up_proj.weight",
         ] {
-            assert_eq!(parse_key(name), None, "{name}");
+            assert_eq!(parse_key(name, kinds), None, "{name}");
         }
     }
 
@@ -252,7 +267,7 @@ mod tests {
 
         #[test]
         fn any_key_is_read_or_refused(name in "\\PC{0,60}") {
-            prop_assert_eq!(parse_key(&name), None);
+            prop_assert_eq!(parse_key(&name, ModuleKind::all(&fixture::base())), None);
         }
     }
 }

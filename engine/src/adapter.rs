@@ -91,6 +91,7 @@ fn stack(
     let mut reduction = Vec::new();
     let mut expansions = Vec::new();
     let mut output_column = 0;
+    let mut last_a: &[f32] = &[];
     for &projection in projections {
         let outputs = base.shape(projection).outputs;
         let wanted = (layer, projection);
@@ -99,12 +100,16 @@ fn stack(
         {
             let module = &modules[at];
             let scaled: Vec<f32> = module.b.iter().map(|b| b * module.scale).collect();
+            // Parts of a module that the base fuses have one A between them.
+            if module.a != last_a {
+                reduction.extend_from_slice(&module.a);
+                last_a = &module.a;
+            }
             expansions.push(Expansion {
                 matrix: PackedMatrix::from_floats(&scaled, outputs, module.rank),
-                reduced_column: reduction.len() / inputs,
+                reduced_column: reduction.len() / inputs - module.rank,
                 output_column,
             });
-            reduction.extend_from_slice(&module.a);
         }
         output_column += outputs;
     }

@@ -263,7 +263,7 @@ impl Shared {
 /// The engine's thread: takes what was submitted and steps while there is work.
 fn run(model: Model, shared: &Shared, inbox: &thread_channel::Receiver<Sequence>) {
     let mut scheduler = Scheduler::new(shared.config.clone());
-    let mut executor = Executor::new(model, shared.config.kv_blocks());
+    let mut executor = Executor::new(model, shared.config.kv_blocks(), shared.max_model_len());
     let limits = GenerationLimits {
         tokenizer: &shared.tokenizer,
         max_model_len: shared.max_model_len(),

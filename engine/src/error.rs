@@ -3,39 +3,63 @@
 use std::path::PathBuf;
 
 use crate::chat::TemplateError;
+use crate::config::supported_architectures;
 use crate::tokenizer::TokenizerError;
 
 /// Why a model file could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The file could not be read at all.
-    #[error("cannot read the model: {0}; run `make model` or point --model at a GGUF file")]
+    #[error(
+        "cannot read the model: {0}; run `make model` or point --model at a GGUF file or a model directory"
+    )]
     Io(#[from] std::io::Error),
-    /// The bytes are not a GGUF file this build can parse.
-    #[error("{path}: not a usable GGUF file: {reason}")]
+    /// The bytes are not of the format that the name says.
+    #[error("{path}: not a usable model file: {reason}")]
     Malformed {
         /// The file that was read.
         path: PathBuf,
         /// What the parser said.
         reason: String,
     },
-    /// A metadata key is missing or has the wrong type.
+    /// A metadata key or a field of `config.json` is missing or has the wrong type.
     #[error("{path}: metadata key `{key}`: {reason}")]
     Metadata {
         /// The file that was read.
         path: PathBuf,
-        /// The GGUF key, for example `llama.block_count`.
+        /// The key, for example `llama.block_count`.
         key: String,
         /// What was expected.
         reason: String,
     },
     /// The model's architecture is not one this engine runs.
-    #[error("{path}: architecture `{architecture}` is not supported; supported: llama")]
+    #[error(
+        "{path}: architecture `{architecture}` is not supported; supported: {}",
+        supported_architectures()
+    )]
     Architecture {
         /// The file that was read.
         path: PathBuf,
-        /// The value of `general.architecture`.
+        /// The value of `general.architecture` or `model_type`.
         architecture: String,
+    },
+    /// The architecture is known, but this model has something that the engine does not compute.
+    #[error("{path}: {feature} is not supported")]
+    Unsupported {
+        /// The file or directory that was read.
+        path: PathBuf,
+        /// What the model has, with the field that says so.
+        feature: String,
+    },
+    /// The model can be served but not trained.
+    #[error(
+        "{path}: training does not support {feature}; it supports Llama 2 and SmolLM2 style models in GGUF"
+    )]
+    Untrainable {
+        /// The file that was read.
+        path: PathBuf,
+        /// What the model has beyond a plain Llama.
+        feature: &'static str,
     },
     /// A tensor is missing, misshapen or reaches past the end of the file.
     #[error("{path}: tensor `{tensor}`: {reason}")]

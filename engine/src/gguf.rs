@@ -2,27 +2,28 @@
 
 use std::collections::HashMap;
 use std::io::Cursor;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
-use candle_core::quantized::GgmlDType;
 use candle_core::quantized::gguf_file::{Content, Value};
+use candle_core::quantized::{GgmlDType, QStorage, QTensor};
 use sha2::{Digest, Sha256};
 
-use crate::config::ModelConfig;
+use crate::config::{ModelConfig, from_gguf};
 use crate::error::LoadError;
+use crate::kernels::MappedFile;
+use crate::source::Container;
 
-/// The largest width, depth or context that is believed.
-const MOST: usize = 1 << 20;
-
-/// A GGUF file in memory with its parsed header.
+/// A GGUF file mapped into memory, with its parsed header.
 pub struct GgufFile {
     path: PathBuf,
-    bytes: Vec<u8>,
+    bytes: MappedFile,
     content: Content,
 }
 
 /// The raw bytes of one two-dimensional tensor, row after row.
+#[derive(Clone, Copy)]
 pub struct RawTensor<'a> {
     /// How the rows are encoded.
     pub dtype: GgmlDType,
@@ -34,10 +35,32 @@ pub struct RawTensor<'a> {
     pub bytes: &'a [u8],
 }
 
+impl RawTensor<'_> {
+    /// Some of the rows.
+    #[must_use]
+    pub fn slice_rows(self, rows: Range<usize>) -> Self {
+        let width = self.bytes.len() / self.rows.max(1);
+        Self {
+            rows: rows.len(),
+            bytes: &self.bytes[rows.start * width..rows.end * width],
+            ..self
+        }
+    }
+
+    /// All elements as f32, row-major; the error says what candle had against the bytes.
+    pub fn dequantize(&self) -> Result<Vec<f32>, String> {
+        QStorage::from_data(self.bytes.into(), &Device::Cpu, self.dtype)
+            .and_then(|storage| QTensor::new(storage, (self.rows, self.columns)))
+            .and_then(|tensor| tensor.dequantize(&Device::Cpu))
+            .and_then(|tensor| tensor.flatten_all()?.to_vec1::<f32>())
+            .map_err(|error| error.to_string())
+    }
+}
+
 impl GgufFile {
-    /// Reads and checks a file: the header parses and every tensor lies inside the file.
+    /// Maps and checks a file: the header parses and every tensor lies inside the file.
     pub fn open(path: &Path) -> Result<Self, LoadError> {
-        let bytes = fs_err::read(path)?;
+        let bytes = MappedFile::open(path)?;
         let malformed = |reason: String| LoadError::Malformed {
             path: path.to_path_buf(),
             reason,
@@ -45,7 +68,7 @@ impl GgufFile {
         if !bytes.starts_with(b"GGUF") {
             return Err(malformed("it does not start with the bytes `GGUF`".into()));
         }
-        let content = Content::read(&mut Cursor::new(&bytes))
+        let content = Content::read(&mut Cursor::new(&bytes[..]))
             .map_err(|error| malformed(error.to_string()))?;
         let file = Self {
             path: path.to_path_buf(),
@@ -60,7 +83,7 @@ impl GgufFile {
 
     /// SHA-256 of the whole file, lower-case hex.
     pub fn digest(&self) -> String {
-        Sha256::digest(&self.bytes)
+        Sha256::digest(&self.bytes[..])
             .iter()
             .map(|byte| format!("{byte:02x}"))
             .collect()
@@ -76,113 +99,12 @@ impl GgufFile {
         self.content.tensor_infos.contains_key(name)
     }
 
-    /// The encoded rows of a one- or two-dimensional tensor.
-    pub fn raw(&self, name: &str) -> Result<RawTensor<'_>, LoadError> {
-        let range = self.tensor_range(name)?;
-        let info = &self.content.tensor_infos[name];
-        let dimensions = info.shape.dims();
-        let (rows, columns) = match dimensions {
-            [columns] => (1, *columns),
-            [rows, columns] => (*rows, *columns),
-            _ => {
-                return Err(self.tensor_error(
-                    name,
-                    format!("has {} dimensions, expected 1 or 2", dimensions.len()),
-                ));
-            }
-        };
-        Ok(RawTensor {
-            dtype: info.ggml_dtype,
-            rows,
-            columns,
-            bytes: &self.bytes[range],
-        })
-    }
-
-    /// The encoded rows of a tensor that must have `rows` × `columns` elements.
-    pub fn raw_of_shape(
-        &self,
-        name: &str,
-        rows: usize,
-        columns: usize,
-    ) -> Result<RawTensor<'_>, LoadError> {
-        let raw = self.raw(name)?;
-        if (raw.rows, raw.columns) != (rows, columns) {
-            return Err(self.tensor_error(
-                name,
-                format!(
-                    "is {} × {}, expected {rows} × {columns}",
-                    raw.rows, raw.columns
-                ),
-            ));
-        }
-        Ok(raw)
-    }
-
-    /// A tensor's elements as f32, row-major.
-    pub fn dequantize(&self, name: &str) -> Result<Vec<f32>, LoadError> {
-        self.tensor_range(name)?;
-        self.content
-            .tensor(&mut Cursor::new(&self.bytes), name, &Device::Cpu)
-            .and_then(|tensor| tensor.dequantize(&Device::Cpu))
-            .and_then(|tensor| tensor.flatten_all()?.to_vec1::<f32>())
-            .map_err(|error| self.tensor_error(name, error.to_string()))
-    }
-
-    /// The dimensions of a llama-architecture model.
+    /// The model's dimensions and the choices its architecture makes.
     pub fn config(&self) -> Result<ModelConfig, LoadError> {
-        let architecture = self.string("general.architecture")?;
-        if architecture != "llama" {
-            return Err(LoadError::Architecture {
-                path: self.path.clone(),
-                architecture,
-            });
-        }
-        let hidden = self.positive("llama.embedding_length")?;
-        let heads = self.positive("llama.attention.head_count")?;
-        let head_dim = match self.positive("llama.rope.dimension_count") {
-            Ok(dimension) => dimension,
-            Err(_) => hidden / heads,
-        };
-        let config = ModelConfig {
-            name: name_of(&self.path),
-            layers: self.positive("llama.block_count")?,
-            hidden,
-            intermediate: self.positive("llama.feed_forward_length")?,
-            heads,
-            kv_heads: self
-                .positive("llama.attention.head_count_kv")
-                .unwrap_or(heads),
-            head_dim,
-            vocabulary: self.raw("token_embd.weight")?.rows,
-            context_length: self.positive("llama.context_length")?,
-            rope_theta: self.float("llama.rope.freq_base").unwrap_or(10_000.0),
-            rms_epsilon: self.float("llama.attention.layer_norm_rms_epsilon")?,
-        };
-        let widths = [
-            ("llama.block_count", config.layers),
-            ("llama.embedding_length", config.hidden),
-            ("llama.feed_forward_length", config.intermediate),
-            (
-                "llama.attention.head_count",
-                config.heads.saturating_mul(config.head_dim),
-            ),
-            ("llama.context_length", config.context_length),
-        ];
-        // Sizes are allocated before every tensor is looked at, so a damaged number must not get that far.
-        if let Some((key, _)) = widths.iter().find(|(_, value)| *value > MOST) {
-            return Err(self.metadata_error(key, "is over 1,048,576: is the file damaged?"));
-        }
-        if !config.heads.is_multiple_of(config.kv_heads) || !config.head_dim.is_multiple_of(2) {
-            return Err(self.metadata_error(
-                "llama.attention.head_count",
-                "must be a multiple of head_count_kv, with heads of even width",
-            ));
-        }
-        Ok(config)
+        from_gguf(self)
     }
 
-    fn tensor_range(&self, name: &str) -> Result<std::ops::Range<usize>, LoadError> {
+    fn tensor_range(&self, name: &str) -> Result<Range<usize>, LoadError> {
         let Some(info) = self.content.tensor_infos.get(name) else {
             return Err(self.tensor_error(name, "is missing".into()));
         };
@@ -208,53 +130,51 @@ impl GgufFile {
         }
     }
 
-    fn tensor_error(&self, name: &str, reason: String) -> LoadError {
-        LoadError::Tensor {
-            path: self.path.clone(),
-            tensor: name.to_owned(),
-            reason,
-        }
-    }
-
-    fn metadata_error(&self, key: &str, reason: &str) -> LoadError {
+    pub(crate) fn metadata_error(&self, key: &str, reason: &str) -> LoadError {
         LoadError::Metadata {
             path: self.path.clone(),
             key: key.to_owned(),
             reason: reason.to_owned(),
         }
     }
+}
 
-    fn value(&self, key: &str) -> Result<&Value, LoadError> {
-        self.content
-            .metadata
-            .get(key)
-            .ok_or_else(|| self.metadata_error(key, "is missing"))
+impl Container for GgufFile {
+    fn path(&self) -> &Path {
+        &self.path
     }
 
-    fn string(&self, key: &str) -> Result<String, LoadError> {
-        self.value(key)?
-            .to_string()
-            .cloned()
-            .map_err(|_| self.metadata_error(key, "must be a string"))
+    fn names(&self) -> Vec<&str> {
+        let names = self.content.tensor_infos.keys();
+        names.map(String::as_str).collect()
     }
 
-    fn positive(&self, key: &str) -> Result<usize, LoadError> {
-        match self.value(key)?.to_u64() {
-            Ok(value) if value > 0 && value <= u64::from(u32::MAX) => Ok(value as usize),
-            _ => Err(self.metadata_error(key, "must be a positive 32-bit integer")),
-        }
-    }
-
-    fn float(&self, key: &str) -> Result<f32, LoadError> {
-        self.value(key)?
-            .to_f32()
-            .map_err(|_| self.metadata_error(key, "must be a 32-bit float"))
+    fn raw(&self, name: &str) -> Result<RawTensor<'_>, LoadError> {
+        let range = self.tensor_range(name)?;
+        let info = &self.content.tensor_infos[name];
+        let dimensions = info.shape.dims();
+        let (rows, columns) = match dimensions {
+            [columns] => (1, *columns),
+            [rows, columns] => (*rows, *columns),
+            _ => {
+                let found = dimensions.len();
+                return Err(
+                    self.tensor_error(name, format!("has {found} dimensions, expected 1 or 2"))
+                );
+            }
+        };
+        Ok(RawTensor {
+            dtype: info.ggml_dtype,
+            rows,
+            columns,
+            bytes: &self.bytes[range],
+        })
     }
 }
 
 /// The name of a model file: its stem without a quantisation suffix such as `.Q4_1`. What files say of themselves in
 /// `general.name` is often the name of a training run.
-fn name_of(path: &Path) -> String {
+pub(crate) fn name_of(path: &Path) -> String {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     match stem.rsplit_once('.') {
         Some((name, suffix)) if suffix.starts_with(['Q', 'q', 'F', 'f', 'B', 'b', 'I', 'i']) => {

@@ -16,11 +16,13 @@ pub mod gguf;
 pub mod kernels;
 mod kv;
 mod model;
+mod packing;
 mod request;
 pub mod sampling;
 mod scheduler;
 mod scoring;
 mod sequence;
+mod source;
 mod statistics;
 mod step;
 pub mod testing;
@@ -32,7 +34,9 @@ mod weights;
 
 pub use adapter::PreparedAdapter;
 pub use chat::{ChatMessage, ChatTemplate, TemplateError};
-pub use config::ModelConfig;
+pub use config::{
+    Activation, Architecture, Decoder, LayerAttention, LongRotary, ModelConfig, Rotary,
+};
 pub use effect::EffectError;
 pub use engine::{Engine, EngineConfig};
 pub use error::{EngineError, LoadError, SubmitError};
@@ -43,6 +47,7 @@ pub use request::{
     ScoreRequest, ScoreResult, TokenLogprob,
 };
 pub use sampling::Sampling;
+pub use source::ModelDirectory;
 pub use statistics::Statistics;
 pub use tokenizer::Tokenizer;
 pub use weights::{DenseLayer, DenseWeights};

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use adapters::BaseModel;
 
 use crate::chat::ChatTemplate;
-use crate::config::ModelConfig;
+use crate::config::{Architecture, ModelConfig};
 use crate::error::LoadError;
-use crate::gguf::{GgufFile, RawTensor, unpermuted_rows};
-use crate::kernels::{AttentionShape, KernelChoice, PackedMatrix, Resolution, RotaryTable};
+use crate::gguf::GgufFile;
+use crate::kernels::{AttentionShape, KernelChoice, Resolution};
+use crate::packing::{PackedWeights, Packer};
+use crate::source::{ModelDirectory, TensorReader};
 use crate::tokenizer::Tokenizer;
 
 /// How to load a model.
@@ -42,78 +44,69 @@ pub struct Model {
     pub(crate) kernels: KernelChoice,
     pub(crate) resolution: Resolution,
     pub(crate) threads: usize,
-    pub(crate) layers: Vec<PackedLayer>,
-    /// `[vocabulary, hidden]`; `None` when the head serves.
-    pub(crate) embedding: Option<PackedMatrix>,
-    pub(crate) output_norm: Vec<f32>,
-    /// `[vocabulary, hidden]`.
-    pub(crate) head: PackedMatrix,
-    pub(crate) rotary: RotaryTable,
+    pub(crate) weights: PackedWeights,
     base: BaseModel,
     tokenizer: Arc<Tokenizer>,
     chat_template: Option<Arc<ChatTemplate>>,
 }
 
-/// One transformer block.
-pub(crate) struct PackedLayer {
-    pub(crate) attention_norm: Vec<f32>,
-    /// `[query | key | value, hidden]`.
-    pub(crate) query_key_value: PackedMatrix,
-    pub(crate) output: PackedMatrix,
-    pub(crate) feed_forward_norm: Vec<f32>,
-    /// `[gate | up, hidden]`.
-    pub(crate) gate_up: PackedMatrix,
-    pub(crate) down: PackedMatrix,
-}
-
 impl Model {
-    /// Reads a GGUF file of the llama architecture and packs its weights.
+    /// Reads a model and packs its weights: a GGUF file, or a Hugging Face directory with `config.json` and
+    /// `model*.safetensors`. The files are mapped while this runs and not touched afterwards.
     pub fn load(path: &Path, options: &LoadOptions) -> Result<Self, LoadError> {
         let kernels = choose_kernels(options.kernels)?;
-        let file = GgufFile::open(path)?;
-        let config = file.config()?;
-        let packer = Packer {
-            file: &file,
-            config: &config,
-            path,
-            dense: options.dense,
-        };
-        let (layers, digest) = std::thread::scope(|scope| {
-            let digest = scope.spawn(|| file.digest());
-            let layers = packer.layers(options.threads.max(1));
-            (layers, digest.join().expect("hashing does not panic"))
-        });
-        let output = if file.has("output.weight") {
-            "output.weight"
-        } else {
-            "token_embd.weight"
-        };
-        let (vocabulary, hidden) = (config.vocabulary, config.hidden);
-        let embedding = match output {
-            "token_embd.weight" => None,
-            _ => Some(packer.stacked(&[("token_embd.weight", vocabulary, None)], hidden)?),
-        };
-        let tokenizer = Tokenizer::from_metadata(file.metadata())?;
-        let chat_template = ChatTemplate::from_metadata(file.metadata(), &tokenizer)?;
-        Ok(Self {
+        match path.is_dir() {
+            true => {
+                let directory = ModelDirectory::open(path)?;
+                let config = directory.config()?;
+                let reader = TensorReader::of_directory(&directory, &config, directory.prefix());
+                let words = || -> Result<Words, LoadError> {
+                    Err(LoadError::Unsupported {
+                        path: path.to_path_buf(),
+                        feature: "the tokenizer of a model directory".into(),
+                    })
+                };
+                let parts = load_parts(reader, &config, options, (&|| directory.digest(), &words))?;
+                Ok(Self::assemble(config, kernels, options, parts))
+            }
+            false => {
+                let file = GgufFile::open(path)?;
+                let config = file.config()?;
+                let reader = TensorReader::of_gguf(&file, &config);
+                let words = || {
+                    let tokenizer = Tokenizer::from_metadata(file.metadata())?;
+                    let template = ChatTemplate::from_metadata(file.metadata(), &tokenizer)?;
+                    Ok((tokenizer, template))
+                };
+                let parts = load_parts(reader, &config, options, (&|| file.digest(), &words))?;
+                Ok(Self::assemble(config, kernels, options, parts))
+            }
+        }
+    }
+
+    fn assemble(
+        config: ModelConfig,
+        kernels: KernelChoice,
+        options: &LoadOptions,
+        parts: Parts,
+    ) -> Self {
+        let (tokenizer, chat_template) = parts.words;
+        Self {
             kernels,
             resolution: options.resolution,
             threads: options.threads.max(1),
-            layers: layers?,
-            embedding,
-            output_norm: packer.vector("output_norm.weight")?,
-            head: packer.stacked(&[(output, vocabulary, None)], hidden)?,
-            rotary: RotaryTable::new(config.context_length, config.head_dim, config.rope_theta),
+            weights: parts.weights,
             base: BaseModel {
                 name: config.name.clone(),
-                digest,
+                digest: parts.digest,
                 layers: config.layers,
                 shapes: config.projection_shapes(),
+                fused: config.decoder.architecture == Architecture::Phi3,
             },
             tokenizer: Arc::new(tokenizer),
             chat_template: chat_template.map(Arc::new),
             config,
-        })
+        }
     }
 
     /// What adapters are validated against.
@@ -146,7 +139,7 @@ impl Model {
             heads: self.config.heads,
             kv_heads: self.config.kv_heads,
             head_dim: self.config.head_dim,
-            scale: 1.0 / (self.config.head_dim as f32).sqrt(),
+            scale: self.config.decoder.attention_scale,
         }
     }
 }
@@ -167,95 +160,42 @@ fn choose_kernels(requested: Option<KernelChoice>) -> Result<KernelChoice, LoadE
     }
 }
 
-/// A matrix to stack: tensor name, rows, and the stored row of each row where they are permuted.
-type Part<'a> = (&'a str, usize, Option<Vec<usize>>);
+/// A tokenizer and, if the model has one, its chat template.
+type Words = (Tokenizer, Option<ChatTemplate>);
 
-struct Packer<'a> {
-    file: &'a GgufFile,
-    config: &'a ModelConfig,
-    path: &'a Path,
-    dense: bool,
+/// What loading produces.
+struct Parts {
+    weights: PackedWeights,
+    digest: String,
+    words: Words,
 }
 
-impl Packer<'_> {
-    /// Packs all blocks, shared among `threads` threads.
-    fn layers(&self, threads: usize) -> Result<Vec<PackedLayer>, LoadError> {
-        let per_thread = self.config.layers.div_ceil(threads);
-        std::thread::scope(|scope| {
-            let starts = (0..self.config.layers).step_by(per_thread);
-            let handles: Vec<_> = starts
-                .map(|start| {
-                    let end = (start + per_thread).min(self.config.layers);
-                    scope.spawn(move || {
-                        (start..end)
-                            .map(|layer| self.layer(layer))
-                            .collect::<Result<Vec<_>, _>>()
-                    })
-                })
-                .collect();
-            let mut layers = Vec::with_capacity(self.config.layers);
-            for handle in handles {
-                layers.extend(
-                    handle
-                        .join()
-                        .expect("packing reports errors, it does not panic")?,
-                );
-            }
-            Ok(layers)
+/// Packs the weights while the digest and the tokenizer are computed beside it.
+fn load_parts(
+    reader: TensorReader<'_>,
+    config: &ModelConfig,
+    options: &LoadOptions,
+    (digest, words): (
+        &(dyn Fn() -> String + Sync),
+        &(dyn Fn() -> Result<Words, LoadError> + Sync),
+    ),
+) -> Result<Parts, LoadError> {
+    reader.refuse_unknown()?;
+    let packer = Packer {
+        reader,
+        config,
+        dense: options.dense,
+    };
+    std::thread::scope(|scope| {
+        let digest = scope.spawn(digest);
+        let words = scope.spawn(words);
+        let weights = packer.pack(options.threads.max(1))?;
+        Ok(Parts {
+            weights,
+            digest: digest.join().expect("hashing does not panic"),
+            words: words
+                .join()
+                .expect("a tokenizer reports errors, it does not panic")?,
         })
-    }
-
-    fn layer(&self, layer: usize) -> Result<PackedLayer, LoadError> {
-        let config = self.config;
-        let name = |part: &str| format!("blk.{layer}.{part}.weight");
-        let order = |heads| Some(unpermuted_rows(heads, config.head_dim));
-        let (hidden, intermediate) = (config.hidden, config.intermediate);
-        let attention = [name("attn_q"), name("attn_k"), name("attn_v")];
-        let [query, key, value] = &attention;
-        let query_key_value = [
-            (query.as_str(), config.query_width(), order(config.heads)),
-            (key.as_str(), config.kv_width(), order(config.kv_heads)),
-            (value.as_str(), config.kv_width(), None),
-        ];
-        let (gate, up) = (name("ffn_gate"), name("ffn_up"));
-        let gate_up = [
-            (gate.as_str(), intermediate, None),
-            (up.as_str(), intermediate, None),
-        ];
-        Ok(PackedLayer {
-            attention_norm: self.vector(&name("attn_norm"))?,
-            query_key_value: self.stacked(&query_key_value, hidden)?,
-            output: self.stacked(
-                &[(&name("attn_output"), hidden, None)],
-                config.query_width(),
-            )?,
-            feed_forward_norm: self.vector(&name("ffn_norm"))?,
-            gate_up: self.stacked(&gate_up, hidden)?,
-            down: self.stacked(&[(&name("ffn_down"), hidden, None)], intermediate)?,
-        })
-    }
-
-    fn stacked(&self, parts: &[Part<'_>], inputs: usize) -> Result<PackedMatrix, LoadError> {
-        let raw = parts
-            .iter()
-            .map(|(name, rows, order)| {
-                Ok((self.file.raw_of_shape(name, *rows, inputs)?, order.clone()))
-            })
-            .collect::<Result<Vec<(RawTensor<'_>, _)>, LoadError>>()?;
-        let packed = if self.dense {
-            PackedMatrix::pack_dequantized(&raw)
-        } else {
-            PackedMatrix::pack(&raw)
-        };
-        packed.map_err(|error| LoadError::Tensor {
-            path: self.path.to_path_buf(),
-            tensor: parts[0].0.to_owned(),
-            reason: error.to_string(),
-        })
-    }
-
-    fn vector(&self, name: &str) -> Result<Vec<f32>, LoadError> {
-        self.file.raw_of_shape(name, 1, self.config.hidden)?;
-        self.file.dequantize(name)
-    }
+    })
 }

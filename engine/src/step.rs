@@ -2,13 +2,15 @@
 
 use crate::adapter::PreparedLayer;
 use crate::batch::{RowPlace, Segment, adapter_spans, places, row_groups, wanted_rows};
+use crate::config::{Activation, Rotary};
 use crate::kernels::{
-    AttentionShape, BatchRows, KernelChoice, KvRow, KvView, LowRank, PackedMatrix, Pool,
-    ProjectionOutput, QuantizedRows, RowGroup, attend, project, rms_norm_row, rotate_and_store,
-    swiglu_row,
+    AttentionShape, BatchRows, HeadTransform, KernelChoice, KvRow, KvView, LowRank, PackedMatrix,
+    Pool, ProjectionOutput, QuantizedRows, RotaryTable, RowGroup, add_normed, attend, geglu_row,
+    project, rms_norm_row, rotate_and_store, swiglu_row,
 };
 use crate::kv::KvCache;
-use crate::model::{Model, PackedLayer};
+use crate::model::Model;
+use crate::packing::PackedLayer;
 
 /// Rows whose logits are computed at a time; bounds the memory that logits take.
 const LOGIT_ROWS: usize = 32;
@@ -16,6 +18,8 @@ const LOGIT_ROWS: usize = 32;
 /// The model with its cache, threads and buffers.
 pub(crate) struct Executor {
     model: Model,
+    /// As many as the decoder has rotary embeddings.
+    rotaries: Vec<RotaryTable>,
     cache: KvCache,
     pool: Pool,
     buffers: Buffers,
@@ -27,6 +31,8 @@ struct Buffers {
     normed: Vec<f32>,
     projected: Vec<f32>,
     attended: Vec<f32>,
+    /// What is normed before it is added to the residual stream.
+    added: Vec<f32>,
     gate_up: Vec<f32>,
     activated: Vec<f32>,
     reduced: Vec<f32>,
@@ -35,12 +41,19 @@ struct Buffers {
 }
 
 impl Executor {
-    pub(crate) fn new(model: Model, blocks: usize) -> Self {
+    /// An executor for sequences of up to `positions` tokens whose keys and values fill `blocks` blocks.
+    pub(crate) fn new(model: Model, blocks: usize, positions: usize) -> Self {
         let cache = KvCache::new(model.config.layers, blocks, &model.attention_shape());
         let pool = Pool::new(model.threads);
+        let rotaries = model.config.decoder.rotaries.iter();
+        let table = |rotary: &Rotary| {
+            RotaryTable::new(positions, &rotary.frequencies(positions), rotary.magnitude)
+        };
+        let rotaries = rotaries.map(table).collect();
         Self {
             buffers: Buffers::new(QuantizedRows::new(model.resolution)),
             model,
+            rotaries,
             cache,
             pool,
         }
@@ -63,7 +76,7 @@ impl Executor {
         let spans = adapter_spans(segments);
         self.embed(segments, places.len());
         let shape = self.model.attention_shape();
-        for layer in 0..self.model.layers.len() {
+        for layer in 0..self.model.config.layers {
             let groups =
                 |pick: fn(&PreparedLayer) -> &Option<LowRank>| row_groups(&spans, layer, pick);
             self.attention(layer, (segments, &places), &shape, &groups);
@@ -82,11 +95,16 @@ impl Executor {
 
     fn embed(&mut self, segments: &[Segment<'_>], rows: usize) {
         let hidden = self.model.config.hidden;
-        let table = self.model.embedding.as_ref().unwrap_or(&self.model.head);
+        let weights = &self.model.weights;
+        let table = weights.embedding.as_ref().unwrap_or(&weights.head);
+        let scale = self.model.config.decoder.embedding_scale;
         self.buffers.residual.resize(rows * hidden, 0.0);
         let tokens = segments.iter().flat_map(|segment| segment.tokens);
         for (token, out) in tokens.zip(self.buffers.residual.chunks_exact_mut(hidden)) {
             table.read_row(*token as usize, out);
+            if scale != 1.0 {
+                out.iter_mut().for_each(|x| *x *= scale);
+            }
         }
     }
 
@@ -99,45 +117,47 @@ impl Executor {
     ) {
         let Self {
             model,
+            rotaries,
             cache,
             pool,
             buffers,
         } = self;
-        let weights = &model.layers[layer];
-        buffers.norm(pool, model, &weights.attention_norm);
-        buffers.project_query_key_value(
-            pool,
-            model.kernels,
-            weights,
-            &groups(|l| &l.query_key_value),
-        );
-        let kv_rows: Vec<KvRow> = places.iter().map(|place| place.kv).collect();
-        let projected = &mut buffers.projected;
-        rotate_and_store(
-            pool,
-            shape,
-            &model.rotary,
-            &kv_rows,
-            (projected, cache.layer_mut(layer)),
-        );
-
+        let weights = &model.weights.layers[layer];
         let kernels = model.kernels;
-        let view = |place: &RowPlace| KvView {
-            cache: cache.layer(layer),
-            table: segments[place.segment].table,
-            first: 0,
-            tokens: place.kv.position + 1,
+        let sees = model.config.decoder.layers[layer];
+        buffers.norm(pool, model, &weights.attention_norm);
+        buffers.project_query_key_value(pool, kernels, weights, &groups(|l| &l.query_key_value));
+        let kv_rows: Vec<KvRow> = places.iter().map(|place| place.kv).collect();
+        let norms = weights.query_key_norms.as_ref();
+        let transform = HeadTransform {
+            bias: weights.query_key_value_bias.as_deref(),
+            norms: norms.map(|[query, key]| [query.as_slice(), key.as_slice()]),
+            epsilon: model.config.rms_epsilon,
+            rotary: &rotaries[sees.rotary],
+        };
+        let stored = (buffers.projected.as_mut_slice(), cache.layer_mut(layer));
+        rotate_and_store(pool, shape, transform, &kv_rows, stored);
+
+        let view = |place: &RowPlace| {
+            let tokens = place.kv.position + 1;
+            KvView {
+                cache: cache.layer(layer),
+                table: segments[place.segment].table,
+                first: (sees.window).map_or(0, |window| tokens.saturating_sub(window)),
+                tokens,
+            }
         };
         buffers.attend(pool, kernels, shape, (places, view));
         let input = BatchRows::new(&buffers.attended, &buffers.quantized);
-        let output = ProjectionOutput::adding(&mut buffers.residual, &mut buffers.reduced);
-        project(
-            pool,
-            kernels,
-            &weights.output,
-            input,
-            (&groups(|l| &l.output), output),
-        );
+        let sum = Sum {
+            norm: weights.post_attention_norm.as_deref(),
+            epsilon: model.config.rms_epsilon,
+            residual: &mut buffers.residual,
+            added: &mut buffers.added,
+            reduced: &mut buffers.reduced,
+        };
+        let groups = groups(|l| &l.output);
+        sum.project(pool, kernels, &weights.output, (input, &groups));
     }
 
     fn feed_forward<'g>(
@@ -151,7 +171,8 @@ impl Executor {
             buffers,
             ..
         } = self;
-        let weights = &model.layers[layer];
+        let weights = &model.weights.layers[layer];
+        let activation = model.config.decoder.activation;
         let (kernels, intermediate) = (model.kernels, model.config.intermediate);
         buffers.norm(pool, model, &weights.feed_forward_norm);
         let rows = buffers.normed.len() / model.config.hidden;
@@ -172,17 +193,21 @@ impl Executor {
         buffers.quantized.produce(pool, kernels, out, |row, out| {
             let both = &gate_up[row * 2 * intermediate..(row + 1) * 2 * intermediate];
             let (gate, up) = both.split_at(intermediate);
-            swiglu_row(kernels, gate, up, out);
+            match activation {
+                Activation::SwiGlu => swiglu_row(kernels, gate, up, out),
+                Activation::GeGlu => geglu_row(kernels, gate, up, out),
+            }
         });
         let input = BatchRows::new(&buffers.activated, &buffers.quantized);
-        let output = ProjectionOutput::adding(&mut buffers.residual, &mut buffers.reduced);
-        project(
-            pool,
-            kernels,
-            &weights.down,
-            input,
-            (&groups(|l| &l.down), output),
-        );
+        let sum = Sum {
+            norm: weights.post_feed_forward_norm.as_deref(),
+            epsilon: model.config.rms_epsilon,
+            residual: &mut buffers.residual,
+            added: &mut buffers.added,
+            reduced: &mut buffers.reduced,
+        };
+        let groups = groups(|l| &l.down);
+        sum.project(pool, kernels, &weights.down, (input, &groups));
     }
 
     /// Logits of the given (segment, row of the segment, row of the batch).
@@ -202,14 +227,44 @@ impl Executor {
             .produce(pool, model.kernels, out, |row, out| {
                 let batch_row = rows[row].2;
                 let x = &residual[batch_row * hidden..(batch_row + 1) * hidden];
-                rms_norm_row(x, &model.output_norm, epsilon, out);
+                rms_norm_row(x, &model.weights.output_norm, epsilon, out);
             });
         buffers
             .logits
             .resize(rows.len() * model.config.vocabulary, 0.0);
         let input = BatchRows::new(&buffers.normed, &buffers.quantized);
         let output = ProjectionOutput::replacing(&mut buffers.logits, &mut buffers.reduced);
-        project(pool, model.kernels, &model.head, input, (&[], output));
+        let head = &model.weights.head;
+        project(pool, model.kernels, head, input, (&[], output));
+    }
+}
+
+/// A projection whose result is added to the residual stream.
+struct Sum<'a> {
+    /// Norm of what is added, if it has one.
+    norm: Option<&'a [f32]>,
+    epsilon: f32,
+    residual: &'a mut Vec<f32>,
+    added: &'a mut Vec<f32>,
+    reduced: &'a mut Vec<f32>,
+}
+
+impl Sum<'_> {
+    fn project(
+        self,
+        pool: &mut Pool,
+        kernels: KernelChoice,
+        matrix: &PackedMatrix,
+        (input, groups): (BatchRows<'_>, &[RowGroup<'_>]),
+    ) {
+        let Some(weight) = self.norm else {
+            let output = ProjectionOutput::adding(self.residual, self.reduced);
+            return project(pool, kernels, matrix, input, (groups, output));
+        };
+        self.added.resize(self.residual.len(), 0.0);
+        let output = ProjectionOutput::replacing(self.added, self.reduced);
+        project(pool, kernels, matrix, input, (groups, output));
+        add_normed(pool, (weight, self.epsilon), self.added, self.residual);
     }
 }
 
@@ -220,6 +275,7 @@ impl Buffers {
             normed: Vec::new(),
             projected: Vec::new(),
             attended: Vec::new(),
+            added: Vec::new(),
             gate_up: Vec::new(),
             activated: Vec::new(),
             reduced: Vec::new(),

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use crate::config::ModelConfig;
 use crate::error::LoadError;
-use crate::gguf::{GgufFile, unpermuted_rows};
+use crate::gguf::GgufFile;
+use crate::source::{Container, Part, TensorId, TensorReader};
 
 /// One transformer block; matrices are row-major `[outputs, inputs]`.
 pub struct DenseLayer {
@@ -28,7 +29,7 @@ pub struct DenseLayer {
     pub down: Vec<f32>,
 }
 
-/// A whole model dequantised to f32.
+/// A whole plain-Llama model dequantised to f32.
 pub struct DenseWeights {
     /// The model's dimensions.
     pub config: ModelConfig,
@@ -48,65 +49,46 @@ impl DenseWeights {
         Self::from_gguf(&GgufFile::open(path)?)
     }
 
-    /// Dequantises an open GGUF file.
+    /// Dequantises an open GGUF file. What has no place in these fields, such as biases, is refused by name.
     pub fn from_gguf(file: &GgufFile) -> Result<Self, LoadError> {
         let config = file.config()?;
+        if let Some(feature) = config.beyond_plain_llama() {
+            return Err(LoadError::Untrainable {
+                path: file.path().to_path_buf(),
+                feature,
+            });
+        }
+        let reader = TensorReader::of_gguf(file, &config);
+        reader.refuse_unknown()?;
         let layers = (0..config.layers)
-            .map(|layer| dense_layer(file, &config, layer))
+            .map(|layer| dense_layer(&reader, layer))
             .collect::<Result<_, _>>()?;
-        let head = match file.has("output.weight") {
-            true => Some(matrix(
-                file,
-                "output.weight",
-                config.vocabulary,
-                config.hidden,
-            )?),
-            false => None,
+        let head = match config.decoder.tied_head {
+            true => None,
+            false => Some(reader.dense(TensorId::Head)?),
         };
         Ok(Self {
-            embedding: matrix(file, "token_embd.weight", config.vocabulary, config.hidden)?,
+            embedding: reader.dense(TensorId::Embedding)?,
             layers,
-            output_norm: matrix(file, "output_norm.weight", 1, config.hidden)?,
+            output_norm: reader.vector(TensorId::OutputNorm)?,
             head,
             config,
         })
     }
 }
 
-fn dense_layer(
-    file: &GgufFile,
-    config: &ModelConfig,
-    layer: usize,
-) -> Result<DenseLayer, LoadError> {
-    let (hidden, intermediate) = (config.hidden, config.intermediate);
-    let (query_width, kv_width) = (config.query_width(), config.kv_width());
-    let get = |part: &str, rows, columns| {
-        matrix(file, &format!("blk.{layer}.{part}.weight"), rows, columns)
-    };
-    let unpermuted = |part: &str, heads: usize| {
-        let stored = get(part, heads * config.head_dim, hidden)?;
-        let rows = unpermuted_rows(heads, config.head_dim);
-        Ok::<_, LoadError>(
-            rows.iter()
-                .flat_map(|&row| &stored[row * hidden..(row + 1) * hidden])
-                .copied()
-                .collect(),
-        )
-    };
+fn dense_layer(reader: &TensorReader<'_>, layer: usize) -> Result<DenseLayer, LoadError> {
+    let vector = |part| reader.vector(TensorId::Layer(layer, part));
+    let matrix = |part| reader.dense(TensorId::Layer(layer, part));
     Ok(DenseLayer {
-        attention_norm: get("attn_norm", 1, hidden)?,
-        query: unpermuted("attn_q", config.heads)?,
-        key: unpermuted("attn_k", config.kv_heads)?,
-        value: get("attn_v", kv_width, hidden)?,
-        output: get("attn_output", hidden, query_width)?,
-        feed_forward_norm: get("ffn_norm", 1, hidden)?,
-        gate: get("ffn_gate", intermediate, hidden)?,
-        up: get("ffn_up", intermediate, hidden)?,
-        down: get("ffn_down", hidden, intermediate)?,
+        attention_norm: vector(Part::AttentionNorm)?,
+        query: matrix(Part::Query)?,
+        key: matrix(Part::Key)?,
+        value: matrix(Part::Value)?,
+        output: matrix(Part::Output)?,
+        feed_forward_norm: vector(Part::FeedForwardNorm)?,
+        gate: matrix(Part::Gate)?,
+        up: matrix(Part::Up)?,
+        down: matrix(Part::Down)?,
     })
-}
-
-fn matrix(file: &GgufFile, name: &str, rows: usize, columns: usize) -> Result<Vec<f32>, LoadError> {
-    file.raw_of_shape(name, rows, columns)?;
-    file.dequantize(name)
 }

@@ -4,7 +4,7 @@
 //! the forward pass ([`crate::model`]).
 
 use adapters::BaseModel;
-use engine::{DenseLayer, DenseWeights, ModelConfig};
+use engine::{Architecture, DenseLayer, DenseWeights, ModelConfig};
 
 use crate::operations::attention::Attention;
 use crate::operations::head_loss::Head;
@@ -128,5 +128,6 @@ pub(crate) fn describe(config: &ModelConfig, digest: &str) -> BaseModel {
         digest: digest.to_owned(),
         layers: config.layers,
         shapes: config.projection_shapes(),
+        fused: config.decoder.architecture == Architecture::Phi3,
     }
 }

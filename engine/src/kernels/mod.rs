@@ -9,6 +9,8 @@ mod attention;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod elementwise;
+mod mapped;
+mod norm;
 mod packed;
 mod pool;
 mod portable;
@@ -20,10 +22,12 @@ mod tests;
 pub use activation::{QuantizedRows, Resolution};
 pub use attention::{AttentionShape, BLOCK_TOKENS, KvView, attend};
 pub use elementwise::{geglu_row, rms_norm_row, rope_row, swiglu_row};
+pub use mapped::MappedFile;
+pub use norm::add_normed;
 pub use packed::{PackError, PackedMatrix, TILE_ROWS};
 pub use pool::Pool;
 pub use product::{BatchRows, Expansion, LowRank, ProjectionOutput, RowGroup, project};
-pub use rotary::{KvRow, RotaryTable, rotate_and_store};
+pub use rotary::{HeadTransform, KvRow, RotaryTable, rotate_and_store};
 
 /// An instruction set that a kernel set is written for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,9 @@
-//! Rotary embedding of a step's queries and keys, and storing keys and values in the cache.
+//! What happens to a step's queries, keys and values between their product and the attention: biases, norms of heads,
+//! rotary embedding, and storing keys and values in the cache.
 
 use half::f16;
 
+use super::norm::norm_in_place;
 use super::{AttentionShape, BLOCK_TOKENS, Pool, SharedPointer, rope_row};
 
 /// Where one row's key and value go.
@@ -13,25 +15,24 @@ pub struct KvRow {
     pub block: u32,
 }
 
-/// Cosines and sines of the rotary embedding, `[positions, head_dim / 2]` each.
+/// Cosines and sines of the rotary embedding, `[positions, pairs]` each.
 pub struct RotaryTable {
-    half: usize,
+    pairs: usize,
     cosines: Vec<f32>,
     sines: Vec<f32>,
 }
 
 impl RotaryTable {
-    /// Angles `position · theta^(-2i / head_dim)`, in f32 as the reference implementation computes them.
-    pub fn new(positions: usize, head_dim: usize, theta: f32) -> Self {
-        let half = head_dim / 2;
-        let frequencies: Vec<f32> = (0..half)
-            .map(|i| 1.0 / theta.powf(2.0 * i as f32 / head_dim as f32))
-            .collect();
+    /// Angles `position · frequency` of each pair, in f32 as the reference implementation computes them; cosines and
+    /// sines are multiplied by `magnitude`.
+    pub fn new(positions: usize, frequencies: &[f32], magnitude: f32) -> Self {
         let angles = (0..positions)
             .flat_map(|position| frequencies.iter().map(move |f| position as f32 * f));
-        let (cosines, sines) = angles.map(|angle| (angle.cos(), angle.sin())).unzip();
+        let (cosines, sines) = angles
+            .map(|angle| (angle.cos() * magnitude, angle.sin() * magnitude))
+            .unzip();
         Self {
-            half,
+            pairs: frequencies.len(),
             cosines,
             sines,
         }
@@ -40,28 +41,65 @@ impl RotaryTable {
     /// Angle 0 everywhere.
     #[cfg(test)]
     pub(super) fn without_rotation(positions: usize, head_dim: usize) -> Self {
-        Self {
-            half: head_dim / 2,
-            cosines: vec![1.0; positions * head_dim / 2],
-            sines: vec![0.0; positions * head_dim / 2],
-        }
+        Self::new(positions, &vec![0.0; head_dim / 2], 1.0)
     }
 
     fn at(&self, position: usize) -> (&[f32], &[f32]) {
-        let range = position * self.half..(position + 1) * self.half;
+        let range = position * self.pairs..(position + 1) * self.pairs;
         (&self.cosines[range.clone()], &self.sines[range])
     }
 }
 
-/// Rotates queries and keys of `[rows, query | key | value]` in place and stores keys and values in one layer's cache.
+/// What a layer does to queries, keys and values before they are used.
+#[derive(Clone, Copy)]
+pub struct HeadTransform<'a> {
+    /// Added first, `[query | key | value]`.
+    pub bias: Option<&'a [f32]>,
+    /// RMSNorm factors of every query head and every key head, `[head_dim]` each.
+    pub norms: Option<[&'a [f32]; 2]>,
+    /// Constant under the root of the norms.
+    pub epsilon: f32,
+    /// Turns the first elements of query and key heads, twice as many as it has pairs.
+    pub rotary: &'a RotaryTable,
+}
+
+impl<'a> HeadTransform<'a> {
+    /// Nothing but the rotary embedding.
+    pub fn rotation(rotary: &'a RotaryTable) -> Self {
+        Self {
+            bias: None,
+            norms: None,
+            epsilon: 0.0,
+            rotary,
+        }
+    }
+
+    fn apply(&self, shape: &AttentionShape, position: usize, values: &mut [f32]) {
+        if let Some(bias) = self.bias {
+            values.iter_mut().zip(bias).for_each(|(x, bias)| *x += bias);
+        }
+        let (cosines, sines) = self.rotary.at(position);
+        let turned = 2 * cosines.len();
+        let heads = values.chunks_exact_mut(shape.head_dim);
+        for (index, head) in heads.take(shape.heads + shape.kv_heads).enumerate() {
+            if let Some([query, key]) = self.norms {
+                let weight = if index < shape.heads { query } else { key };
+                norm_in_place(head, weight, self.epsilon);
+            }
+            rope_row(&mut head[..turned], cosines, sines);
+        }
+    }
+}
+
+/// Transforms the heads of `[rows, query | key | value]` in place and stores keys and values in one layer's cache.
 ///
 /// # Panics
 ///
-/// If two rows go to the same place, or a row outside the cache.
+/// If two rows go to the same place, a row outside the cache, or a position is not in the rotary table.
 pub fn rotate_and_store(
     pool: &mut Pool,
     shape: &AttentionShape,
-    rotary: &RotaryTable,
+    transform: HeadTransform<'_>,
     rows: &[KvRow],
     (projected, cache): (&mut [f32], &mut [f16]),
 ) {
@@ -88,11 +126,7 @@ pub fn rotate_and_store(
             let values = unsafe {
                 std::slice::from_raw_parts_mut(projected.get().add((start + index) * width), width)
             };
-            let rotated = (shape.heads + shape.kv_heads) * shape.head_dim;
-            let (cosines, sines) = rotary.at(row.position);
-            for head in values[..rotated].chunks_exact_mut(shape.head_dim) {
-                rope_row(head, cosines, sines);
-            }
+            transform.apply(shape, row.position, values);
             store_row(shape, row, &values[shape.heads * shape.head_dim..], &cache);
         }
     });
@@ -122,3 +156,33 @@ struct SharedCache(*mut f16);
 
 // SAFETY: rows write to distinct slots, see `rotate_and_store`.
 unsafe impl Sync for SharedCache {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn biases_then_norms_then_the_turn_of_the_first_elements() {
+        let shape = AttentionShape {
+            heads: 1,
+            kv_heads: 1,
+            head_dim: 4,
+            scale: 1.0,
+        };
+        // One pair that turns a quarter per position, doubled: (x, y) becomes (-2y, 2x) at position 1.
+        let rotary = RotaryTable::new(2, &[std::f32::consts::FRAC_PI_2], 2.0);
+        let transform = HeadTransform {
+            bias: Some(&[1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.5]),
+            norms: Some([&[1.0, 2.0, 3.0, 4.0], &[1.0, 1.0, 1.0, 2.0]]),
+            epsilon: 3.0,
+            rotary: &rotary,
+        };
+        // Both heads have a mean square of 1 once the bias is added, so the norm halves them.
+        let mut values = [0.0, 1.0, 1.0, 1.0, 1.0, -1.0, 1.0, 0.0, 5.0, 6.0, 7.0, 8.0];
+        transform.apply(&shape, 1, &mut values);
+        let expected = [-2.0, 1.0, 1.5, 2.0, 1.0, 1.0, 0.5, 1.0, 5.0, 6.0, 7.0, 8.5];
+        for (value, expected) in values.iter().zip(expected) {
+            assert!((value - expected).abs() < 1e-6, "{values:?}");
+        }
+    }
+}

@@ -257,7 +257,7 @@ fn stored_tokens(
     rotate_and_store(
         &mut Pool::new(2),
         shape,
-        &still,
+        HeadTransform::rotation(&still),
         &rows,
         (&mut projected, &mut cache),
     );

@@ -1,7 +1,10 @@
 //! A tiny model with random weights, written as a real GGUF file, for the tests of every crate that serves or trains.
 //! Nothing here runs in a server.
 
+pub mod decoder;
 mod files;
+pub mod layouts;
+mod tokenizer_files;
 
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
@@ -14,6 +17,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::tokenizer::alphabet::character_of;
 
+pub use decoder::TinyDecoder;
 pub use files::{base_model, reference_values, say_skipped};
 
 /// The control tokens of the tiny vocabulary; ids 0 to 3 in this order.

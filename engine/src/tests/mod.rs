@@ -1,10 +1,12 @@
 //! The engine through its public surface: parity with reference values, and answers that never depend on company.
 
+mod architectures;
 mod damage;
 mod driven;
 mod fairness;
 mod invariance;
 mod parity;
+mod reference;
 mod requests;
 mod schedules;
 mod speculation;

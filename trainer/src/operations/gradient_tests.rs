@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use adapters::Projection;
 use candle_core::{Device, Result, Tensor, Var};
-use engine::{DenseLayer, DenseWeights, ModelConfig};
+use engine::{Decoder, DenseLayer, DenseWeights, ModelConfig};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -56,6 +56,7 @@ fn model() -> Arc<FrozenModel> {
         context_length: 200,
         rope_theta: 100.0,
         rms_epsilon: 1e-3,
+        decoder: Decoder::plain(1, HEAD_WIDTH, 100.0),
     };
     Arc::new(FrozenModel::new(DenseWeights {
         config,
