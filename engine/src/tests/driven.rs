@@ -58,12 +58,13 @@ impl Driven {
             ..options(kernels, false)
         };
         let model = Model::load(&path, &options).expect("the tiny model loads");
+        let context = model.config().context_length.min(config.kv_tokens);
         Self {
             scheduler: fresh(&config),
             base: model.base().clone(),
             tokenizer: Arc::clone(model.tokenizer()),
-            context: model.config().context_length.min(config.kv_tokens),
-            executor: Executor::new(model, config.kv_blocks()),
+            executor: Executor::new(model, config.kv_blocks(), context),
+            context,
             config,
             _directory: directory,
         }
