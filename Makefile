@@ -46,6 +46,10 @@ openapi: ## write openapi/openapi.json anew from the handlers
 clients: model ## drive a running release server with the Python clients of others: openai, PEFT
 	@tests/clients/run
 
+.PHONY: bench
+bench: model ## measure the server against llama.cpp and PyTorch + PEFT in turns and write bench/RESULTS.md (make bench BENCH=--quick: 5 minutes)
+	@bench/start $(BENCH)
+
 .PHONY: deny
 deny: ## check licences, sources and duplicates of the dependencies (needs cargo-deny)
 	@$(CARGO) deny --version >/dev/null 2>&1 || { echo "make deny: cargo-deny is not installed; cargo install --locked cargo-deny" >&2; exit 1; }

@@ -1,0 +1,221 @@
+"""Our server, measured over HTTP: streaming answers, connections kept open, the client on the same cores."""
+
+import itertools
+import os
+import pathlib
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+
+import adapters
+import timing
+import workloads
+from load_client import Disturbance, Load, Request, call, multipart
+from peers.worker import memory_of, serve
+
+SHARED_TAILS = 8
+
+
+class Server:
+    """A server process with a store of its own."""
+
+    def __init__(self, setup):
+        self.folder = tempfile.mkdtemp(prefix="quickchange-bench-")
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        log = open(pathlib.Path(self.folder) / "server.log", "wb")
+        command = [setup["binary"], "--host", "127.0.0.1", "--port", str(self.port), "--model", setup["model"]]
+        command += ["--store", f"{self.folder}/store", "--threads", str(setup["threads"]), "--log-level", "warn", *setup["flags"]]
+        # The settings of the caller's shell are for the caller's server.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("QUICKCHANGE_")}
+        began = time.perf_counter()
+        self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+        log.close()
+        try:
+            self.wait(began + 60)
+        except BaseException:
+            self.stop()
+            raise
+        self.ready_ms = 1e3 * (time.perf_counter() - began)
+
+    def wait(self, until):
+        """Returns when the server says that it is ready."""
+        while time.perf_counter() < until:
+            if self.process.poll() is not None:
+                log = (pathlib.Path(self.folder) / "server.log").read_text()[-2000:]
+                raise RuntimeError(f"the server ended with status {self.process.returncode}:\n{log}")
+            try:
+                if call(self.port, "GET", "/ready")[0] == 200:
+                    return
+            except OSError:
+                pass
+            time.sleep(0.002)
+        raise RuntimeError("the server was not ready within 60 s")
+
+    def put(self, name, config, weights, method="POST"):
+        """Uploads an adapter: (milliseconds from the first byte sent to the answer, milliseconds the server reports)."""
+        path = "/v1/adapters" if method == "POST" else f"/v1/adapters/{name}"
+        body, kind = multipart(name, config, weights)
+        began = time.perf_counter()
+        status, answer = call(self.port, method, path, body, kind)
+        took = 1e3 * (time.perf_counter() - began)
+        if status not in (200, 201):
+            raise RuntimeError(f"adapter {name} was answered {status}: {answer}")
+        return took, answer.get("report", {}).get("load_ms")
+
+    def stop(self):
+        """Ends the process and removes its store."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Quickchange:
+    """The peer that answers the run's calls."""
+
+    def __init__(self):
+        self.server = None
+        self.swaps = itertools.count(10_000)
+
+    def start(self, setup):
+        """Starts a server, uploads the adapters, warms up."""
+        self.setup = setup
+        self.shapes = adapters.Shapes(setup["model"])
+        self.server = Server(setup)
+        self.names, loads = [], []
+        for folder in map(pathlib.Path, setup["adapters"]):
+            files = [(folder / file).read_bytes() for file in ("adapter_config.json", "adapter_model.safetensors")]
+            self.names.append(folder.name)
+            loads.append(self.server.put(folder.name, *files))
+        self.run({"kind": "prefill", "adapters": "base", "prompt": 256, "tokens": 8}, "warm")
+        return {
+            "ready_ms": self.server.ready_ms,
+            "adapter_load_ms": [took for took, _ in loads],
+            "adapter_reported_ms": [reported for _, reported in loads],
+            "version": call(self.server.port, "GET", "/version")[1],
+        }
+
+    def run(self, workload, seed):
+        """Measures one workload once."""
+        workload = workloads.Workload(**workload)
+        return getattr(self, workload.kind)(workload, seed)
+
+    def requests(self, workload, seed):
+        models = workloads.assigned(workload, self.names)
+        prompts = workloads.prompts(self.shapes.words, seed, workload.clients, workload.prompt)
+        return [Request(model, prompt, workload.tokens) for model, prompt in zip(models, prompts)]
+
+    def streams(self, requests, disturbance=None, port=None):
+        """Runs requests on fresh connections: ([(start, times)], the client's share of a core)."""
+        with Load(port or self.server.port, len(requests)) as load:
+            streams = load.run(requests, disturbance)
+            return [(stream.start, stream.times) for stream in streams], load.processor_share
+
+    def clients(self, workload, seed):
+        streams, share = self.streams(self.requests(workload, seed))
+        return timing.summary(streams) | {"client_share": share}
+
+    def prefill(self, workload, seed):
+        streams, share = self.streams(self.requests(workload, seed))
+        start, times = streams[0]
+        return {"prompt_tokens_per_second": workload.prompt / (times[0] - start), "client_share": share}
+
+    def depth(self, workload, seed):
+        streams, _ = self.streams(self.requests(workload, seed))
+        start, times = streams[0]
+        return {"prompt_tokens_per_second": workload.prompt / (times[0] - start), "gap_p50_ms": 1e3 * timing.median(timing.gaps(times))}
+
+    def shared_context(self, workload, seed):
+        """Requests one after another that share their first tokens."""
+        (context,) = workloads.prompts(self.shapes.words, seed, 1, workload.prompt)
+        waits = []
+        with Load(self.server.port, 1) as load:
+            for tail in workloads.prompts(self.shapes.words, seed + "/tails", SHARED_TAILS, 32):
+                (stream,) = load.run([Request(self.names[0], context + tail, 1)])
+                waits.append(1e3 * (stream.times[0] - stream.start))
+        (tail,) = workloads.prompts(self.shapes.words, seed + "/last", 1, 32)
+        body = {"model": self.names[0], "prompt": context + tail, "max_tokens": 1, "temperature": 0}
+        usage = call(self.server.port, "POST", "/v1/completions", body)[1]["usage"]
+        cached = usage["prompt_tokens_details"]["cached_tokens"]
+        return {"first_ms": waits[0], "nth_ms": timing.median(waits[1:]), "cached_tokens": cached}
+
+    def long_prompt(self, workload, seed):
+        """Four streams run; a long prompt comes."""
+        short = workloads.Workload("clients", workload.adapters, clients=workload.clients, tokens=workload.tokens)
+        (prompt,) = workloads.prompts(self.shapes.words, seed + "/long", 1, workload.prompt)
+        disturbance = Disturbance(32, lambda: self.streams([Request(None, prompt, 1)]))
+        streams, _ = self.streams(self.requests(short, seed), disturbance)
+        return timing.disturbed(streams, disturbance.begin, disturbance.end)
+
+    def swap(self, workload, seed):
+        """Four streams run, two of them with an adapter that is replaced meanwhile."""
+        files = adapters.peft_files(self.shapes, next(self.swaps))
+        if "swapped" not in self.names:
+            self.server.put("swapped", *adapters.peft_files(self.shapes, next(self.swaps)))
+            self.names.append("swapped")
+        requests = self.requests(workload, seed)
+        for request in requests[:2]:
+            request.model = "swapped"
+        disturbance = Disturbance(32, lambda: self.server.put("swapped", *files, method="PUT"))
+        streams, _ = self.streams(requests, disturbance)
+        took, reported = disturbance.result
+        return timing.disturbed(streams, disturbance.begin, disturbance.end) | {"upload_ms": took, "reported_ms": reported}
+
+    def registered(self, points, repeats):
+        """16 clients on up to 16 adapters while ever more are registered, on a server of its own."""
+        server, names, found = Server(self.setup), [], []
+        try:
+            for point in points:
+                loads = []
+                while len(names) < point:
+                    name = f"registered-{len(names):03}"
+                    loads.append(server.put(name, *adapters.peft_files(self.shapes, len(names)))[0])
+                    names.append(name)
+                used = [names[index * len(names) // min(16, len(names))] for index in range(min(16, len(names)))]
+                samples = []
+                for repeat in range(repeats):
+                    prompts = workloads.prompts(self.shapes.words, f"registered/{point}/{repeat}", 16, 64)
+                    streams, _ = self.streams([Request(used[index % len(used)], prompt, 64) for index, prompt in enumerate(prompts)], port=server.port)
+                    samples.append(timing.summary(streams))
+                memory = memory_of(server.process.pid)
+                found.append({"registered": point, "samples": samples, "adapter_load_ms": timing.median(loads), **memory})
+        finally:
+            server.stop()
+        return found
+
+    def agreement(self, ids, adapter, expected):
+        """The difference of each of `expected`, [(token, log-probability)], from what is served; at least that, where the 20 served lack it."""
+        body = {"model": pathlib.Path(adapter).name if adapter else "", "prompt": ids, "max_tokens": 1, "temperature": 0, "logprobs": 20, "ignore_eos": True}
+        status, answer = call(self.server.port, "POST", "/v1/completions", body)
+        if status != 200:
+            raise RuntimeError(f"log-probabilities were answered {status}: {answer}")
+        served = answer["choices"][0]["logprobs"]["top_logprobs"][0]
+        least = min(served.values())
+        texts = [call(self.server.port, "POST", "/detokenize", {"tokens": [token]})[1]["prompt"] for token, _ in expected]
+        return [abs(served.get(text, least) - value) for text, (_, value) in zip(texts, expected)]
+
+    def tokenize(self, text):
+        """Token ids of a text."""
+        return call(self.server.port, "POST", "/tokenize", {"prompt": text})[1]["tokens"]
+
+    def memory(self):
+        """Of the server process."""
+        return memory_of(self.server.process.pid)
+
+    def stop(self):
+        """Ends the server."""
+        if self.server:
+            self.server.stop()
+            self.server = None
+
+
+if __name__ == "__main__":
+    serve(Quickchange())
