@@ -1,15 +1,21 @@
-//! Chat turns to the text a model was trained to read: the Jinja template from the model file, run as Hugging Face
+//! Chat turns to the text a model was trained to read: the Jinja template from the model's files, run as Hugging Face
 //! transformers runs it. Turning the text into ids is the tokenizer's.
 
+mod files;
+mod python;
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 
 use candle_core::quantized::gguf_file::Value as MetadataValue;
-use jiff::Zoned;
-use minijinja::value::{Kwargs, Value};
-use minijinja::{Environment, Error, ErrorKind, context};
+use minijinja::value::Value;
+use minijinja::{Environment, Error, context};
 use serde::{Deserialize, Serialize};
 
 use crate::tokenizer::Tokenizer;
+use python::Raised;
 
 /// The GGUF key of the template.
 const TEMPLATE_KEY: &str = "tokenizer.chat_template";
@@ -28,8 +34,8 @@ pub struct ChatMessage {
 
 /// A model's own chat template.
 ///
-/// It sees `messages`, `add_generation_prompt`, `bos_token` and `eos_token`, and may call `raise_exception` and
-/// `strftime_now`; Python's methods on strings, lists and dictionaries work.
+/// It sees `messages`, `add_generation_prompt`, `bos_token` and `eos_token`, and `tools` and `documents` as none. It may
+/// call `raise_exception` and `strftime_now`; Python's methods on strings, lists and dictionaries work.
 #[derive(Debug)]
 pub struct ChatTemplate {
     source: String,
@@ -44,6 +50,22 @@ pub enum TemplateError {
     /// The metadata holds something else than text.
     #[error("`{TEMPLATE_KEY}` in the model file must be a string")]
     NotText,
+    /// A file of a Hugging Face directory cannot be read.
+    #[error("{path}: cannot read the chat template: {reason}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What went wrong.
+        reason: String,
+    },
+    /// A model has several templates and none is the default.
+    #[error("{path}: `chat_template` has no template called `default`; it has {found}")]
+    NoDefault {
+        /// The file.
+        path: PathBuf,
+        /// The names of those there are.
+        found: String,
+    },
     /// The template is not valid Jinja.
     #[error("the model's chat template does not parse: {reason}")]
     Syntax {
@@ -64,11 +86,6 @@ pub enum TemplateError {
     },
 }
 
-/// Marks an error that the template raised itself.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct Raised(String);
-
 impl ChatTemplate {
     /// Reads the template of a GGUF file; `None` when it has none.
     pub fn from_metadata(
@@ -80,9 +97,26 @@ impl ChatTemplate {
             Some(MetadataValue::String(source)) => source.clone(),
             Some(_) => return Err(TemplateError::NotText),
         };
+        Self::with_tokens_of(source, tokenizer).map(Some)
+    }
+
+    /// Reads the template of a Hugging Face directory: `chat_template.jinja`, otherwise `chat_template` in
+    /// `tokenizer_config.json`; of several, the one called `default`. `None` when neither is there.
+    ///
+    /// # Errors
+    /// When a file cannot be read, none of several templates is the default, or the template does not parse.
+    pub fn from_directory(
+        directory: &Path,
+        tokenizer: &Tokenizer,
+    ) -> Result<Option<Self>, TemplateError> {
+        let source = files::source(directory)?;
+        (source.map(|source| Self::with_tokens_of(source, tokenizer))).transpose()
+    }
+
+    fn with_tokens_of(source: String, tokenizer: &Tokenizer) -> Result<Self, TemplateError> {
         let bos_token = tokenizer.token_string(tokenizer.bos());
         let eos_token = tokenizer.token_string(tokenizer.eos());
-        Self::new(source, bos_token, eos_token).map(Some)
+        Self::new(source, bos_token, eos_token)
     }
 
     /// Compiles a template; the tokens are what it sees as `bos_token` and `eos_token`.
@@ -92,15 +126,10 @@ impl ChatTemplate {
         eos_token: Option<String>,
     ) -> Result<Self, TemplateError> {
         let mut environment = Environment::new();
-        environment.set_trim_blocks(true);
-        environment.set_lstrip_blocks(true);
+        python::extend(&mut environment);
+        let readable = python::without_generation_tags(&source).into_owned();
         environment
-            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.add_function("raise_exception", raise_exception);
-        environment.add_function("strftime_now", strftime_now);
-        environment.add_filter("tojson", tojson);
-        environment
-            .add_template_owned(TEMPLATE_NAME, source.clone())
+            .add_template_owned(TEMPLATE_NAME, readable)
             .map_err(|error| TemplateError::Syntax {
                 reason: error.to_string(),
             })?;
@@ -121,6 +150,9 @@ impl ChatTemplate {
         let defined = |token: &Option<String>| token.as_ref().map_or(Value::UNDEFINED, Value::from);
         let variables = context! {
             messages,
+            // Defined and none, as transformers leaves them: templates ask with `is not none`.
+            tools => (),
+            documents => (),
             add_generation_prompt,
             bos_token => defined(&self.bos_token),
             eos_token => defined(&self.eos_token),
@@ -147,190 +179,5 @@ fn failure(error: &Error) -> TemplateError {
         None => TemplateError::Failed {
             reason: error.to_string(),
         },
-    }
-}
-
-fn raise_exception(message: String) -> Result<Value, Error> {
-    let error = Error::new(ErrorKind::InvalidOperation, message.clone());
-    Err(error.with_source(Raised(message)))
-}
-
-/// The local time in the format of C's `strftime`.
-fn strftime_now(format: String) -> Result<String, Error> {
-    jiff::fmt::strtime::format(format.as_bytes(), &Zoned::now())
-        .map_err(|error| Error::new(ErrorKind::InvalidOperation, error.to_string()))
-}
-
-/// JSON as Python's `json.dumps` writes it with `ensure_ascii=False`; minijinja's own filter escapes for HTML.
-fn tojson(value: Value, options: Kwargs) -> Result<String, Error> {
-    let indent: Option<usize> = options.get("indent")?;
-    options.assert_all_used()?;
-    let mut json = Vec::new();
-    let written = match indent {
-        Some(width) => {
-            let spaces = vec![b' '; width];
-            let formatter = serde_json::ser::PrettyFormatter::with_indent(&spaces);
-            value.serialize(&mut serde_json::Serializer::with_formatter(
-                &mut json, formatter,
-            ))
-        }
-        None => value.serialize(&mut serde_json::Serializer::with_formatter(
-            &mut json, Spaced,
-        )),
-    };
-    written.map_err(|error| Error::new(ErrorKind::BadSerialization, error.to_string()))?;
-    Ok(String::from_utf8(json).expect("serde_json writes UTF-8"))
-}
-
-/// One line with a space after each comma and colon.
-struct Spaced;
-
-impl serde_json::ser::Formatter for Spaced {
-    fn begin_array_value<W: ?Sized + std::io::Write>(
-        &mut self,
-        writer: &mut W,
-        first: bool,
-    ) -> std::io::Result<()> {
-        writer.write_all(if first { b"" } else { b", " })
-    }
-
-    fn begin_object_key<W: ?Sized + std::io::Write>(
-        &mut self,
-        writer: &mut W,
-        first: bool,
-    ) -> std::io::Result<()> {
-        self.begin_array_value(writer, first)
-    }
-
-    fn begin_object_value<W: ?Sized + std::io::Write>(
-        &mut self,
-        writer: &mut W,
-    ) -> std::io::Result<()> {
-        writer.write_all(b": ")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn message(role: &str, content: &str) -> ChatMessage {
-        ChatMessage {
-            role: role.into(),
-            content: content.into(),
-        }
-    }
-
-    fn template(source: &str) -> ChatTemplate {
-        ChatTemplate::new(source.into(), Some("<s>".into()), None).expect("a valid template")
-    }
-
-    fn rendered(source: &str) -> String {
-        let messages = [message("user", " <b>Hi</b> \"you\" é ")];
-        (template(source).render(&messages, true)).expect("a template that runs")
-    }
-
-    #[test]
-    fn turns_are_written_as_the_tiny_model_reads_them() {
-        let template = template(crate::testing::CHAT_TEMPLATE);
-        let messages = [
-            message("system", "Be brief."),
-            message("user", "a <b> {{ c }}\n"),
-        ];
-        let expected = "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\na <b> {{ c }}\n<|im_end|>\n";
-        let render = |prompt| {
-            template
-                .render(&messages, prompt)
-                .expect("a template that runs")
-        };
-        assert_eq!(render(false), expected);
-        assert_eq!(render(true), format!("{expected}<|im_start|>assistant\n"));
-        assert_eq!(template.source(), crate::testing::CHAT_TEMPLATE);
-    }
-
-    #[test]
-    fn blocks_leave_no_blank_lines() {
-        assert_eq!(
-            rendered("a\n  {% if true %}\nb\n  {% endif %}\nc\n"),
-            "a\nb\nc"
-        );
-    }
-
-    #[test]
-    fn python_methods_and_slices_work() {
-        assert_eq!(
-            rendered("{{ messages[0].content.strip().upper()[:5] }}"),
-            "<B>HI"
-        );
-        assert_eq!(rendered("{{ messages[0].get('name', 'x') }}"), "x");
-        assert_eq!(
-            rendered("{{ messages[0]['role'].startswith('us') }}"),
-            "True"
-        );
-    }
-
-    #[test]
-    fn missing_tokens_are_undefined() {
-        assert_eq!(
-            rendered("{{ bos_token }}{{ eos_token }}{{ eos_token is defined }}"),
-            "<s>False"
-        );
-    }
-
-    #[test]
-    fn json_is_written_as_python_writes_it() {
-        assert_eq!(
-            rendered("{{ {'a': [1, '<é>']} | tojson }}"),
-            "{\"a\": [1, \"<é>\"]}"
-        );
-        assert_eq!(rendered("{{ [1] | tojson(indent=2) }}"), "[\n  1\n]");
-    }
-
-    #[test]
-    fn the_year_is_this_one() {
-        let year = rendered("{{ strftime_now('%Y') }}");
-        assert!(year.parse::<u32>().is_ok_and(|year| year >= 2025), "{year}");
-    }
-
-    #[test]
-    fn a_template_refuses_in_its_own_words() {
-        let template = template("{{ raise_exception('roles must ' ~ 'alternate') }}");
-        let error = template.render(&[], false).expect_err("a refusal");
-        assert_eq!(
-            error,
-            TemplateError::Refused {
-                message: "roles must alternate".into()
-            }
-        );
-        insta::assert_snapshot!(error, @"the model's chat template refuses these messages: roles must alternate");
-    }
-
-    #[test]
-    fn failures_name_the_line() {
-        let unparsed =
-            ChatTemplate::new("a\n{% for x in %}".into(), None, None).expect_err("no Jinja");
-        insta::assert_snapshot!(unparsed, @"the model's chat template does not parse: syntax error: unexpected end of block (in chat template:2)");
-        let failed = template("\n{{ messages[7].content }}")
-            .render(&[], false)
-            .expect_err("no message");
-        insta::assert_snapshot!(failed, @"the model's chat template fails on these messages: undefined value (in chat template:2)");
-    }
-
-    #[test]
-    fn a_file_without_a_template_has_none() {
-        let metadata: HashMap<_, _> = (crate::testing::TinyModel::default().metadata().into_iter())
-            .map(|(key, value)| (key.to_owned(), value))
-            .collect();
-        let tokenizer = Tokenizer::from_metadata(&metadata).expect("a valid tokenizer");
-        let of = |metadata: &_| ChatTemplate::from_metadata(metadata, &tokenizer);
-        let found = of(&metadata)
-            .expect("a valid template")
-            .expect("a template");
-        assert_eq!(found.eos_token.as_deref(), Some("<|im_end|>"));
-        let mut other = metadata.clone();
-        other.insert(TEMPLATE_KEY.into(), MetadataValue::Bool(true));
-        assert_eq!(of(&other).err(), Some(TemplateError::NotText));
-        other.remove(TEMPLATE_KEY);
-        assert!(of(&other).expect("no template is no error").is_none());
     }
 }

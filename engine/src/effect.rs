@@ -33,7 +33,7 @@ impl Engine {
     pub async fn effect(&self, adapter: Arc<PreparedAdapter>) -> Result<f64, EffectError> {
         let mut total = 0.0;
         for probe in PROBES {
-            let prompt = self.tokenizer().encode(probe, false);
+            let prompt = self.tokenizer().encode_prompt(probe);
             let mut answers = Vec::with_capacity(2);
             for adapter in [None, Some(Arc::clone(&adapter))] {
                 let request = LogitsRequest {

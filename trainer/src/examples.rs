@@ -63,7 +63,7 @@ impl ExampleTokenizer<'_> {
         loop {
             let text =
                 self.context.clone() + &self.prompts.render(self.prompt, self.task, &fields)?;
-            let prompt = self.tokenizer.encode(&text, false);
+            let prompt = self.tokenizer.encode_prompt(&text);
             let tokens = prompt.len() + completion.len();
             if tokens <= self.max_length {
                 return Ok((
@@ -91,7 +91,7 @@ impl ExampleTokenizer<'_> {
     /// An output's tokens and the end of turn.
     #[must_use]
     pub fn completion(&self, output: &str) -> Vec<u32> {
-        let mut tokens = self.tokenizer.encode(output, false);
+        let mut tokens = self.tokenizer.encode_continuation(output);
         tokens.push(self.end_of_turn);
         tokens
     }

@@ -1,11 +1,11 @@
-//! Why the metadata of a model file does not make a tokenizer.
+//! Why the files of a model do not make a tokenizer.
 
 use std::path::PathBuf;
 
 /// Why a tokenizer could not be built.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenizerError {
-    /// The file could not be read or is no GGUF file.
+    /// The file could not be read or is not what it should be.
     #[error("{path}: cannot read the tokenizer: {reason}")]
     Read {
         /// The file that was read.
@@ -27,11 +27,25 @@ pub enum TokenizerError {
         /// What it should be.
         expected: &'static str,
     },
-    /// The kind of tokenizer is not byte-level BPE.
-    #[error("tokenizer model `{model}` is not supported; supported: gpt2 (byte-level BPE)")]
+    /// The kind of tokenizer is neither byte-level nor SentencePiece BPE.
+    #[error(
+        "tokenizer model `{model}` is not supported; supported: gpt2 (byte-level BPE), llama (SentencePiece BPE)"
+    )]
     UnsupportedModel {
         /// The value of `tokenizer.ggml.model`.
         model: String,
+    },
+    /// A part of a `tokenizer.json` would make ids or text that cannot be reproduced.
+    #[error("{path}: `{part}` is {found}, which is not supported; supported: {supported}")]
+    UnsupportedPart {
+        /// The file.
+        path: PathBuf,
+        /// Where in the file.
+        part: &'static str,
+        /// What stands there.
+        found: String,
+        /// What would do.
+        supported: &'static str,
     },
     /// How words are cut is not known, so every id could be wrong.
     #[error("pre-tokenizer `{name}` is not supported; supported: {supported}")]
@@ -44,25 +58,25 @@ pub enum TokenizerError {
     /// A merge does not join two tokens to a third.
     #[error("merge {index}, `{merge}`, does not join two tokens of the vocabulary to a third")]
     InvalidMerge {
-        /// Position in `tokenizer.ggml.merges`.
+        /// Position among the merges, from 0.
         index: usize,
         /// The line as it stands.
         merge: String,
     },
-    /// The types of the tokens do not go with the tokens.
-    #[error(
-        "`tokenizer.ggml.token_type` has {types} entries for {tokens} tokens; there must be one each"
-    )]
-    TypesMismatch {
-        /// Entries of `tokenizer.ggml.token_type`.
-        types: usize,
+    /// A list that goes with the tokens has another length.
+    #[error("`{key}` has {entries} entries for {tokens} tokens; there must be one each")]
+    LengthMismatch {
+        /// The GGUF key.
+        key: &'static str,
+        /// Its entries.
+        entries: usize,
         /// Entries of `tokenizer.ggml.tokens`.
         tokens: usize,
     },
     /// A special token lies outside the vocabulary.
     #[error("`{key}` is {token}, outside the vocabulary of {vocabulary} tokens")]
     TokenOutOfRange {
-        /// The GGUF key.
+        /// The key in the model's files.
         key: &'static str,
         /// Its value.
         token: u32,
@@ -70,9 +84,18 @@ pub enum TokenizerError {
         vocabulary: usize,
     },
     /// The tokenizer's parts do not go together.
-    #[error("the tokenizer in the model file cannot be built: {reason}")]
+    #[error("the model's tokenizer cannot be built: {reason}")]
     Build {
         /// What the parts' own checks said.
         reason: String,
     },
+}
+
+impl TokenizerError {
+    /// What the tokenizers library said of parts that do not go together.
+    pub(super) fn build(error: tokenizers::Error) -> Self {
+        Self::Build {
+            reason: error.to_string(),
+        }
+    }
 }

@@ -44,6 +44,13 @@ impl<'a> Metadata<'a> {
         })
     }
 
+    pub(super) fn decimals(self, key: &'static str) -> Result<Option<Vec<f32>>, TokenizerError> {
+        self.typed(key, "an array of 32-bit floats", |value| match value {
+            Value::Array(values) => values.iter().map(decimal_of).collect(),
+            _ => None,
+        })
+    }
+
     /// A token id, which must be one of `vocabulary` tokens.
     pub(super) fn token(
         self,
@@ -80,6 +87,13 @@ impl<'a> Metadata<'a> {
 fn text_of(value: &Value) -> Option<&str> {
     match value {
         Value::String(text) => Some(text),
+        _ => None,
+    }
+}
+
+fn decimal_of(value: &Value) -> Option<f32> {
+    match *value {
+        Value::F32(decimal) => Some(decimal),
         _ => None,
     }
 }

@@ -1,60 +1,58 @@
-//! Text to token ids and back, built from the metadata of the model file itself. Chat turns are put into text by
-//! `chat`; a stream of tokens is put together as text by `text`.
+//! Text to token ids and back, built from the metadata of the model file itself or from the files of a Hugging Face
+//! directory. Chat turns are put into text by `chat`; a stream of tokens is put together as text by `text`.
 
 pub(crate) mod alphabet;
+mod byte_level;
+mod directory;
 mod error;
+mod layout;
 mod metadata;
 mod pre_tokenizer;
+mod sentence_piece;
+mod special_tokens;
 #[cfg(test)]
 mod tests;
+mod vocabulary;
 
 use std::collections::HashMap;
 use std::io::BufReader;
 use std::path::Path;
 
 use candle_core::quantized::gguf_file::{Content, Value};
-use tokenizers::models::bpe::{BPE, Merges, Vocab};
-use tokenizers::normalizers::unicode::NFC;
-use tokenizers::tokenizer::AddedToken;
 
-use alphabet::{ByteTable, bytes_of};
 pub use error::TokenizerError;
 use metadata::Metadata;
-use pre_tokenizer::Scheme;
+pub(crate) use special_tokens::{TOKENIZER_CONFIGURATION, json_file};
+use vocabulary::{Entry, Kind, end_of_turn};
 
-/// A byte-level BPE tokenizer.
+/// A BPE tokenizer, byte-level or SentencePiece.
 ///
 /// Text in, ids out: text that spells a control or user-defined token becomes that token. A byte the vocabulary has no
 /// token for (published vocabularies leave out bytes that UTF-8 seldom or never uses) produces none.
+///
+/// Some SentencePiece families (Llama 2, Mistral, Phi-3) put a space in front of a text. [`Tokenizer::encode`] does
+/// so, [`Tokenizer::encode_continuation`] does not, and [`Tokenizer::decode`] takes it away again; the bytes of a token
+/// keep their space, so that a generated answer goes on from its prompt.
 pub struct Tokenizer {
-    inner: tokenizers::Tokenizer,
-    entries: Vec<Entry>,
+    codec: Codec,
     beginning: Option<u32>,
     end: Option<u32>,
     padding: Option<u32>,
     end_of_turn: Vec<u32>,
-    adds_beginning: bool,
-    adds_end: bool,
+    /// What stands before and after a text that is encoded with special tokens.
+    before: Vec<u32>,
+    after: Vec<u32>,
 }
 
-/// One token of the vocabulary.
-struct Entry {
-    /// As the vocabulary spells it.
-    spelling: String,
-    /// The bytes of text it stands for.
-    bytes: Box<[u8]>,
-    kind: Kind,
-}
-
-/// What a token is for, from `tokenizer.ggml.token_type`.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// A piece of text.
-    Text,
-    /// A piece of text that is found before words are cut.
-    UserDefined,
-    /// A mark that is not text: turn borders, padding, unknown.
-    Control,
+/// What a text becomes without special tokens, and what each token stands for.
+struct Codec {
+    encoder: tokenizers::Tokenizer,
+    /// Encodes text that goes on from other text, where `encoder` puts a space in front.
+    continuing: Option<tokenizers::Tokenizer>,
+    /// Whether decoding takes one space from the front of a text.
+    strips_leading_space: bool,
+    /// By id.
+    entries: Vec<Entry>,
 }
 
 impl Tokenizer {
@@ -73,15 +71,16 @@ impl Tokenizer {
     /// Builds the tokenizer from the metadata of a GGUF file (the `tokenizer.ggml.*` keys).
     pub fn from_metadata(metadata: &HashMap<String, Value>) -> Result<Self, TokenizerError> {
         let metadata = Metadata(metadata);
-        let model = metadata.required_text("tokenizer.ggml.model")?;
-        if model != "gpt2" {
-            return Err(TokenizerError::UnsupportedModel {
-                model: model.to_owned(),
-            });
-        }
-        let scheme = Scheme::named(metadata.text("tokenizer.ggml.pre")?.unwrap_or("default"))?;
-        let entries = entries(metadata)?;
-        let token = |key| metadata.token(key, entries.len());
+        let (codec, starts_with_bos) = match metadata.required_text("tokenizer.ggml.model")? {
+            "gpt2" => byte_level::build(metadata)?,
+            "llama" => (sentence_piece::build(metadata)?, true),
+            other => {
+                return Err(TokenizerError::UnsupportedModel {
+                    model: other.to_owned(),
+                });
+            }
+        };
+        let token = |key| metadata.token(key, codec.entries.len());
         let beginning = token("tokenizer.ggml.bos_token_id")?;
         let end = token("tokenizer.ggml.eos_token_id")?;
         let padding = token("tokenizer.ggml.padding_token_id")?;
@@ -90,38 +89,52 @@ impl Tokenizer {
             token("tokenizer.ggml.eot_token_id")?,
             token("tokenizer.ggml.eom_token_id")?,
         ];
-        let adds_beginning = metadata.flag("tokenizer.ggml.add_bos_token")?;
+        let starts = (metadata.flag("tokenizer.ggml.add_bos_token")?).unwrap_or(starts_with_bos);
+        let ends = metadata.flag("tokenizer.ggml.add_eos_token")? == Some(true);
         Ok(Self {
-            end_of_turn: end_of_turn(&entries, &turn_ends),
-            adds_beginning: adds_beginning.unwrap_or(scheme.starts_with_bos),
-            adds_end: metadata.flag("tokenizer.ggml.add_eos_token")? == Some(true),
-            inner: byte_pairs(metadata, scheme, &entries)?,
-            entries,
+            end_of_turn: end_of_turn(&codec.entries, turn_ends.into_iter().flatten()),
+            before: beginning.filter(|_| starts).into_iter().collect(),
+            after: end.filter(|_| ends).into_iter().collect(),
+            codec,
             beginning,
             end,
             padding,
         })
     }
 
-    /// The ids of `text`. With `add_special_tokens`, BOS and EOS stand around them where the model file asks for it.
-    pub fn encode(&self, text: &str, add_special_tokens: bool) -> Vec<u32> {
-        let encoding = self
-            .inner
-            .encode_fast(text, false)
-            .expect("byte-level merging without an unknown token refuses no text");
-        let beginning = self
-            .beginning
-            .filter(|_| add_special_tokens && self.adds_beginning);
-        let end = self.end.filter(|_| add_special_tokens && self.adds_end);
-        let mut ids = Vec::with_capacity(encoding.len() + 2);
-        ids.extend(beginning);
-        ids.extend_from_slice(encoding.get_ids());
-        ids.extend(end);
-        ids
+    /// Builds the tokenizer of a Hugging Face directory: `tokenizer.json`, and what `tokenizer_config.json`,
+    /// `special_tokens_map.json`, `generation_config.json` and `config.json` say of special tokens where they exist.
+    ///
+    /// # Errors
+    /// For a file that cannot be read, a kind of tokenizer that is not BPE, and parts that do not go together.
+    pub fn from_directory(directory: &Path) -> Result<Self, TokenizerError> {
+        directory::build(directory)
     }
 
-    /// The text of `ids` with control tokens spelled out. Bytes that are not UTF-8 become U+FFFD; an id outside the
-    /// vocabulary adds nothing.
+    /// The ids of `text`. With `add_special_tokens`, BOS and EOS stand around them where the model file asks for it.
+    pub fn encode(&self, text: &str, add_special_tokens: bool) -> Vec<u32> {
+        let ids = encoded(&self.codec.encoder, text);
+        if add_special_tokens {
+            [&self.before[..], &ids, &self.after].concat()
+        } else {
+            ids
+        }
+    }
+
+    /// The ids of a prompt that an answer goes on from: BOS where the model file asks for it, and never EOS.
+    pub fn encode_prompt(&self, text: &str) -> Vec<u32> {
+        [&self.before[..], &self.encode(text, false)].concat()
+    }
+
+    /// The ids of a text that goes on from other text, such as a label after its prompt: no special tokens, and no
+    /// space in front that the text does not have.
+    pub fn encode_continuation(&self, text: &str) -> Vec<u32> {
+        let encoder = (self.codec.continuing.as_ref()).unwrap_or(&self.codec.encoder);
+        encoded(encoder, text)
+    }
+
+    /// The text of `ids` with control tokens spelled out, without the space that encoding put in front. Bytes that are
+    /// not UTF-8 become U+FFFD; an id outside the vocabulary adds nothing.
     pub fn decode(&self, ids: &[u32]) -> String {
         self.text_of(ids.iter().copied())
     }
@@ -134,19 +147,20 @@ impl Tokenizer {
     /// The bytes a token stands for: part of a character, perhaps; a control token's own name; nothing for an id
     /// outside the vocabulary.
     pub fn token_bytes(&self, id: u32) -> &[u8] {
-        self.entries
+        self.codec
+            .entries
             .get(id as usize)
             .map_or(&[], |entry| &entry.bytes)
     }
 
     /// Whether a token is a mark and not text.
     pub fn is_special(&self, id: u32) -> bool {
-        (self.entries.get(id as usize)).is_some_and(|entry| entry.kind == Kind::Control)
+        (self.codec.entries.get(id as usize)).is_some_and(|entry| entry.kind == Kind::Control)
     }
 
     /// Tokens in the vocabulary; every id is below it.
     pub fn vocabulary(&self) -> usize {
-        self.entries.len()
+        self.codec.entries.len()
     }
 
     /// The token that begins a sequence.
@@ -172,12 +186,16 @@ impl Tokenizer {
     /// A token as the vocabulary spells it (bytes in the byte alphabet), for clients that ask for special tokens by
     /// name.
     pub fn token_string(&self, id: Option<u32>) -> Option<String> {
-        (self.entries.get(id? as usize)).map(|entry| entry.spelling.clone())
+        (self.codec.entries.get(id? as usize)).map(|entry| entry.spelling.clone())
     }
 
     fn text_of(&self, ids: impl Iterator<Item = u32>) -> String {
         let bytes: Vec<u8> = ids.flat_map(|id| self.token_bytes(id)).copied().collect();
-        String::from_utf8_lossy(&bytes).into_owned()
+        let text = match bytes.strip_prefix(b" ") {
+            Some(stripped) if self.codec.strips_leading_space => stripped,
+            _ => &bytes,
+        };
+        String::from_utf8_lossy(text).into_owned()
     }
 }
 
@@ -191,116 +209,8 @@ impl std::fmt::Debug for Tokenizer {
     }
 }
 
-fn entries(metadata: Metadata<'_>) -> Result<Vec<Entry>, TokenizerError> {
-    let tokens = metadata.texts("tokenizer.ggml.tokens")?;
-    let types =
-        (metadata.numbers("tokenizer.ggml.token_type")?).unwrap_or_else(|| vec![1; tokens.len()]);
-    if types.len() != tokens.len() {
-        return Err(TokenizerError::TypesMismatch {
-            types: types.len(),
-            tokens: tokens.len(),
-        });
-    }
-    let table = ByteTable::new();
-    let entry = |(token, number): (&str, u32)| {
-        // The numbers are llama.cpp's `llama_token_type`: 2 unknown, 3 control, 4 user-defined.
-        let kind = match number {
-            2 | 3 => Kind::Control,
-            4 => Kind::UserDefined,
-            _ => Kind::Text,
-        };
-        let literal = || token.as_bytes().to_vec();
-        let bytes = match kind {
-            Kind::Text => bytes_of(token, &table).unwrap_or_else(literal),
-            Kind::UserDefined | Kind::Control => literal(),
-        };
-        Entry {
-            spelling: token.to_owned(),
-            bytes: bytes.into_boxed_slice(),
-            kind,
-        }
-    };
-    Ok(tokens.into_iter().zip(types).map(entry).collect())
-}
-
-fn byte_pairs(
-    metadata: Metadata<'_>,
-    scheme: Scheme,
-    entries: &[Entry],
-) -> Result<tokenizers::Tokenizer, TokenizerError> {
-    let unbuildable = |error: tokenizers::Error| TokenizerError::Build {
-        reason: error.to_string(),
-    };
-    let vocabulary: Vocab = (0..)
-        .zip(entries)
-        .map(|(id, e)| (e.spelling.clone(), id))
-        .collect();
-    let merges = merges(metadata, &vocabulary)?;
-    let model = BPE::builder()
-        .vocab_and_merges(vocabulary, merges)
-        .ignore_merges(scheme.whole_words_first)
-        .build()
-        .map_err(unbuildable)?;
-    let mut tokenizer = tokenizers::Tokenizer::new(model);
-    if scheme.normal_form_c {
-        tokenizer.with_normalizer(Some(NFC)).map_err(unbuildable)?;
-    }
-    tokenizer.with_pre_tokenizer(Some(scheme.words));
-    let added = entries
-        .iter()
-        .filter(|entry| entry.kind != Kind::Text)
-        .map(|entry| {
-            AddedToken::from(entry.spelling.clone(), entry.kind == Kind::Control).normalized(false)
-        });
-    tokenizer.add_tokens(added).map_err(unbuildable)?;
-    Ok(tokenizer)
-}
-
-/// The merges, each checked against the vocabulary: the library trusts their lengths.
-fn merges(metadata: Metadata<'_>, vocabulary: &Vocab) -> Result<Merges, TokenizerError> {
-    let mut joined = String::new();
-    let merge = |(index, line): (usize, &str)| {
-        let halves = line.split_once(' ').filter(|(left, right)| {
-            joined.clear();
-            joined.push_str(left);
-            joined.push_str(right);
-            [*left, *right, joined.as_str()]
-                .iter()
-                .all(|&token| vocabulary.contains_key(token))
-        });
-        match halves {
-            Some((left, right)) => Ok((left.to_owned(), right.to_owned())),
-            None => Err(TokenizerError::InvalidMerge {
-                index,
-                merge: line.to_owned(),
-            }),
-        }
-    };
-    let lines = metadata.texts("tokenizer.ggml.merges")?;
-    lines.into_iter().enumerate().map(merge).collect()
-}
-
-/// Names under which published models keep the end of a turn, a message or a document; a file names only one of them
-/// as EOS.
-const END_NAMES: [&str; 9] = [
-    "<|im_end|>",
-    "<|eot_id|>",
-    "<|eom_id|>",
-    "<|end|>",
-    "<end_of_turn>",
-    "<|end_of_text|>",
-    "<|endoftext|>",
-    "<|end_of_turn|>",
-    "</s>",
-];
-
-fn end_of_turn(entries: &[Entry], declared: &[Option<u32>]) -> Vec<u32> {
-    let named = (0..).zip(entries).filter_map(|(id, entry)| {
-        let ends = entry.kind == Kind::Control && END_NAMES.contains(&entry.spelling.as_str());
-        ends.then_some(id)
-    });
-    let mut ids: Vec<u32> = named.chain(declared.iter().copied().flatten()).collect();
-    ids.sort_unstable();
-    ids.dedup();
-    ids
+fn encoded(encoder: &tokenizers::Tokenizer, text: &str) -> Vec<u32> {
+    let encoding = (encoder.encode_fast(text, false))
+        .expect("merging refuses no text once the unknown token is known to be in the vocabulary");
+    encoding.get_ids().to_vec()
 }

@@ -10,7 +10,8 @@ use tokenizers::tokenizer::SplitDelimiterBehavior;
 use super::TokenizerError;
 
 /// The names [`Scheme::named`] knows, for error messages.
-const SUPPORTED: &str = "smollm, gpt-2, default, llama-bpe, llama3, llama-v3, qwen2";
+const SUPPORTED: &str =
+    "smollm, gpt-2, default, llama-bpe, llama3, llama-v3, dbrx, qwen2, tekken, gpt-4o, llama4";
 
 /// How one family of models cuts text into words.
 pub(super) struct Scheme {
@@ -43,10 +44,17 @@ impl Scheme {
                 starts_with_bos: true,
                 ..plain(words_with_digits(r"\p{N}{1,3}")?)
             }),
+            // Phi-4's.
+            "dbrx" => Ok(plain(words_with_digits(r"\p{N}{1,3}")?)),
             "qwen2" => Ok(Self {
                 normal_form_c: true,
                 ..plain(words_with_digits(r"\p{N}")?)
             }),
+            "tekken" => Ok(Self {
+                whole_words_first: true,
+                ..plain(words_by_case("", r"\p{N}")?)
+            }),
+            "gpt-4o" | "llama4" => Ok(plain(words_by_case(CONTRACTIONS, r"\p{N}{1,3}")?)),
             _ => Err(TokenizerError::UnsupportedPreTokenizer {
                 name: name.to_owned(),
                 supported: SUPPORTED,
@@ -60,26 +68,50 @@ fn byte_level(split: bool) -> ByteLevel {
     ByteLevel::new(false, false, split)
 }
 
+/// English contractions in either case.
+const CONTRACTIONS: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)";
+
 /// The words of the cl100k family: contractions in either case, letters with one leading non-letter, numbers as
 /// `digits` says, punctuation with the line ends after it, and blank space that leaves one space to the next word.
 fn words_with_digits(digits: &str) -> Result<PreTokenizerWrapper, TokenizerError> {
-    let alternatives = [
-        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)",
+    split_by(&[
+        CONTRACTIONS,
         r"[^\r\n\p{L}\p{N}]?\p{L}+",
         digits,
         r" ?[^\s\p{L}\p{N}]+[\r\n]*",
         r"\s*[\r\n]+",
         r"\s+(?!\S)",
         r"\s+",
-    ];
-    let split = Split::new(
-        SplitPattern::Regex(alternatives.join("|")),
-        SplitDelimiterBehavior::Isolated,
-        false,
-    )
-    .map_err(|error| TokenizerError::Build {
-        reason: error.to_string(),
-    })?;
+    ])
+}
+
+/// The words of the o200k family: as [`words_with_digits`], but a word also ends before a capital that follows small
+/// letters, and `contraction` stays with the word it follows.
+fn words_by_case(contraction: &str, digits: &str) -> Result<PreTokenizerWrapper, TokenizerError> {
+    let optional = match contraction {
+        "" => String::new(),
+        contraction => format!("{contraction}?"),
+    };
+    let (capital, small) = (
+        r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]",
+        r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]",
+    );
+    split_by(&[
+        &format!(r"[^\r\n\p{{L}}\p{{N}}]?{capital}*{small}+{optional}"),
+        &format!(r"[^\r\n\p{{L}}\p{{N}}]?{capital}+{small}*{optional}"),
+        digits,
+        r" ?[^\s\p{L}\p{N}]+[\r\n/]*",
+        r"\s*[\r\n]+",
+        r"\s+(?!\S)",
+        r"\s+",
+    ])
+}
+
+/// Every match of one of the alternatives, the earlier ones first, is a word.
+fn split_by(alternatives: &[&str]) -> Result<PreTokenizerWrapper, TokenizerError> {
+    let pattern = SplitPattern::Regex(alternatives.join("|"));
+    let split = Split::new(pattern, SplitDelimiterBehavior::Isolated, false)
+        .map_err(TokenizerError::build)?;
     Ok(Sequence::new(vec![split.into(), byte_level(false).into()]).into())
 }
 
@@ -126,8 +158,15 @@ mod tests {
     }
 
     #[test]
+    fn tekken_and_gpt_4o_cut_words_where_capitals_begin() {
+        let text = "don't useTwoWords/NOW 1234 a//\n";
+        insta::assert_compact_debug_snapshot!(words("tekken", text), @r#"["don", "'t", "Ġuse", "Two", "Words", "/NOW", "Ġ", "1", "2", "3", "4", "Ġa", "//Ċ"]"#);
+        insta::assert_compact_debug_snapshot!(words("gpt-4o", text), @r#"["don't", "Ġuse", "Two", "Words", "/NOW", "Ġ", "123", "4", "Ġa", "//Ċ"]"#);
+    }
+
+    #[test]
     fn an_unknown_name_is_refused_with_the_known_ones() {
         let error = Scheme::named("deepseek-coder").err().expect("a refusal");
-        insta::assert_snapshot!(error, @"pre-tokenizer `deepseek-coder` is not supported; supported: smollm, gpt-2, default, llama-bpe, llama3, llama-v3, qwen2");
+        insta::assert_snapshot!(error, @"pre-tokenizer `deepseek-coder` is not supported; supported: smollm, gpt-2, default, llama-bpe, llama3, llama-v3, dbrx, qwen2, tekken, gpt-4o, llama4");
     }
 }

@@ -1,3 +1,6 @@
+mod directory;
+mod sentence_piece;
+
 use std::collections::HashMap;
 
 use candle_core::quantized::gguf_file::Value;
@@ -111,8 +114,8 @@ fn user_defined_tokens_are_text() {
 #[test]
 fn what_cannot_be_reproduced_is_refused() {
     let text = |text: &str| Value::String(text.into());
-    insta::assert_snapshot!(refusal("tokenizer.ggml.model", text("llama")), @"tokenizer model `llama` is not supported; supported: gpt2 (byte-level BPE)");
-    insta::assert_snapshot!(refusal("tokenizer.ggml.pre", text("tekken")), @"pre-tokenizer `tekken` is not supported; supported: smollm, gpt-2, default, llama-bpe, llama3, llama-v3, qwen2");
+    insta::assert_snapshot!(refusal("tokenizer.ggml.model", text("bert")), @"tokenizer model `bert` is not supported; supported: gpt2 (byte-level BPE), llama (SentencePiece BPE)");
+    insta::assert_snapshot!(refusal("tokenizer.ggml.pre", text("bloom")), @"pre-tokenizer `bloom` is not supported; supported: smollm, gpt-2, default, llama-bpe, llama3, llama-v3, dbrx, qwen2, tekken, gpt-4o, llama4");
     insta::assert_snapshot!(refusal("tokenizer.ggml.pre", Value::U32(1)), @"`tokenizer.ggml.pre` in the model file must be a string");
     insta::assert_snapshot!(refusal("tokenizer.ggml.eos_token_id", Value::U32(320)), @"`tokenizer.ggml.eos_token_id` is 320, outside the vocabulary of 320 tokens");
     insta::assert_snapshot!(refusal("tokenizer.ggml.merges", Value::Array(vec![text("t h"), text("t zz")])), @"merge 1, `t zz`, does not join two tokens of the vocabulary to a third");

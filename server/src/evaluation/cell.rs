@@ -78,7 +78,7 @@ impl Measuring<'_> {
                 .task
                 .labels()
                 .iter()
-                .map(|label| tokenizer.encode(label, false).len())
+                .map(|label| tokenizer.encode_continuation(label).len())
                 .max()
                 .unwrap_or(0),
         };

@@ -70,7 +70,7 @@ impl<'a> TaskPrompt<'a> {
     /// When the example lacks a field.
     pub fn encode(&self, fields: &Fields, tokenizer: &Tokenizer) -> Result<Vec<u32>, PromptError> {
         let text = self.context.clone() + &self.prompts.render(self.prompt, self.task, fields)?;
-        Ok(tokenizer.encode(&text, false))
+        Ok(tokenizer.encode_prompt(&text))
     }
 }
 
@@ -88,7 +88,7 @@ impl LabelScorer {
             adapter,
             labels: labels
                 .iter()
-                .map(|label| tokenizer.encode(label, false))
+                .map(|label| tokenizer.encode_continuation(label))
                 .collect(),
             priority,
         }

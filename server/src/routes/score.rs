@@ -108,9 +108,9 @@ fn encode(state: &State, pairs: &[Pair]) -> Result<Vec<Encoded>, ApiError> {
         ));
     }
     let tokenizer = state.engine.tokenizer();
-    let encode = |index: usize, field: &str, text: &str| {
+    let named = |index: usize, field: &str, tokens: Vec<u32>| {
         let param = format!("pairs[{index}].{field}");
-        match tokenizer.encode(text, false) {
+        match tokens {
             tokens if tokens.is_empty() => Err(ApiError::invalid(
                 &param,
                 format!("`{param}` is empty; send at least one character"),
@@ -123,8 +123,12 @@ fn encode(state: &State, pairs: &[Pair]) -> Result<Vec<Encoded>, ApiError> {
         .enumerate()
         .map(|(index, pair)| {
             Ok(Encoded {
-                context: encode(index, "context", &pair.context)?,
-                continuation: encode(index, "continuation", &pair.continuation)?,
+                context: named(index, "context", tokenizer.encode_prompt(&pair.context))?,
+                continuation: named(
+                    index,
+                    "continuation",
+                    tokenizer.encode_continuation(&pair.continuation),
+                )?,
             })
         })
         .collect()

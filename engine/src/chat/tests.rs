@@ -1,0 +1,165 @@
+use super::*;
+
+fn message(role: &str, content: &str) -> ChatMessage {
+    ChatMessage {
+        role: role.into(),
+        content: content.into(),
+    }
+}
+
+fn template(source: &str) -> ChatTemplate {
+    ChatTemplate::new(source.into(), Some("<s>".into()), None).expect("a valid template")
+}
+
+fn rendered(source: &str) -> String {
+    let messages = [message("user", " <b>Hi</b> \"you\" é ")];
+    (template(source).render(&messages, true)).expect("a template that runs")
+}
+
+#[test]
+fn turns_are_written_as_the_tiny_model_reads_them() {
+    let template = template(crate::testing::CHAT_TEMPLATE);
+    let messages = [
+        message("system", "Be brief."),
+        message("user", "a <b> {{ c }}\n"),
+    ];
+    let expected =
+        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\na <b> {{ c }}\n<|im_end|>\n";
+    let render = |prompt| {
+        template
+            .render(&messages, prompt)
+            .expect("a template that runs")
+    };
+    assert_eq!(render(false), expected);
+    assert_eq!(render(true), format!("{expected}<|im_start|>assistant\n"));
+    assert_eq!(template.source(), crate::testing::CHAT_TEMPLATE);
+}
+
+#[test]
+fn blocks_leave_no_blank_lines() {
+    assert_eq!(
+        rendered("a\n  {% if true %}\nb\n  {% endif %}\nc\n"),
+        "a\nb\nc"
+    );
+}
+
+#[test]
+fn python_methods_and_slices_work() {
+    assert_eq!(
+        rendered("{{ messages[0].content.strip().upper()[:5] }}"),
+        "<B>HI"
+    );
+    assert_eq!(rendered("{{ messages[0].get('name', 'x') }}"), "x");
+    assert_eq!(
+        rendered("{{ messages[0]['role'].startswith('us') }}"),
+        "True"
+    );
+}
+
+#[test]
+fn missing_tokens_are_undefined() {
+    assert_eq!(
+        rendered("{{ bos_token }}{{ eos_token }}{{ eos_token is defined }}"),
+        "<s>False"
+    );
+}
+
+#[test]
+fn json_is_written_as_python_writes_it() {
+    assert_eq!(
+        rendered("{{ {'a': [1, '<é>']} | tojson }}"),
+        "{\"a\": [1, \"<é>\"]}"
+    );
+    assert_eq!(rendered("{{ [1] | tojson(indent=2) }}"), "[\n  1\n]");
+}
+
+#[test]
+fn the_year_is_this_one() {
+    let year = rendered("{{ strftime_now('%Y') }}");
+    assert!(year.parse::<u32>().is_ok_and(|year| year >= 2025), "{year}");
+}
+
+#[test]
+fn a_template_refuses_in_its_own_words() {
+    let template = template("{{ raise_exception('roles must ' ~ 'alternate') }}");
+    let error = template.render(&[], false).expect_err("a refusal");
+    assert_eq!(
+        error,
+        TemplateError::Refused {
+            message: "roles must alternate".into()
+        }
+    );
+    insta::assert_snapshot!(error, @"the model's chat template refuses these messages: roles must alternate");
+}
+
+#[test]
+fn failures_name_the_line() {
+    let unparsed = ChatTemplate::new("a\n{% for x in %}".into(), None, None).expect_err("no Jinja");
+    insta::assert_snapshot!(unparsed, @"the model's chat template does not parse: syntax error: unexpected end of block (in chat template:2)");
+    let failed = template("\n{{ messages[7].content }}")
+        .render(&[], false)
+        .expect_err("no message");
+    insta::assert_snapshot!(failed, @"the model's chat template fails on these messages: undefined value (in chat template:2)");
+}
+
+#[test]
+fn a_file_without_a_template_has_none() {
+    let metadata: HashMap<_, _> = (crate::testing::TinyModel::default().metadata().into_iter())
+        .map(|(key, value)| (key.to_owned(), value))
+        .collect();
+    let tokenizer = Tokenizer::from_metadata(&metadata).expect("a valid tokenizer");
+    let of = |metadata: &_| ChatTemplate::from_metadata(metadata, &tokenizer);
+    let found = of(&metadata)
+        .expect("a valid template")
+        .expect("a template");
+    assert_eq!(found.eos_token.as_deref(), Some("<|im_end|>"));
+    let mut other = metadata.clone();
+    other.insert(TEMPLATE_KEY.into(), MetadataValue::Bool(true));
+    assert_eq!(of(&other).err(), Some(TemplateError::NotText));
+    other.remove(TEMPLATE_KEY);
+    assert!(of(&other).expect("no template is no error").is_none());
+}
+
+#[test]
+fn a_directory_has_its_template_in_one_of_two_files() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let metadata: HashMap<_, _> = (crate::testing::TinyModel::default().metadata().into_iter())
+        .map(|(key, value)| (key.to_owned(), value))
+        .collect();
+    let tokenizer = Tokenizer::from_metadata(&metadata).expect("a valid tokenizer");
+    let read = || ChatTemplate::from_directory(folder.path(), &tokenizer);
+    let write = |file: &str, text: &str| {
+        fs_err::write(folder.path().join(file), text).expect("a writable folder");
+    };
+    let refusal = || {
+        let error = read().expect_err("a refusal").to_string();
+        error.replace(&folder.path().display().to_string(), "DIR")
+    };
+    let shown = || {
+        let template = read().expect("a valid template").expect("a template");
+        template.render(&[], false).expect("a template that runs")
+    };
+    assert!(read().expect("no file is no error").is_none());
+    write("tokenizer_config.json", "{}");
+    assert!(read().expect("no key is no error").is_none());
+    write(
+        "tokenizer_config.json",
+        r#"{"chat_template": "one {{ eos_token }}"}"#,
+    );
+    assert_eq!(shown(), "one <|im_end|>");
+    write(
+        "tokenizer_config.json",
+        r#"{"chat_template": [{"name": "tool_use", "template": "T"}, {"name": "rag", "template": "R"}]}"#,
+    );
+    insta::assert_snapshot!(refusal(), @"DIR/tokenizer_config.json: `chat_template` has no template called `default`; it has `tool_use`, `rag`");
+    write(
+        "tokenizer_config.json",
+        r#"{"chat_template": [{"name": "tool_use", "template": "T"}, {"name": "default", "template": "D"}]}"#,
+    );
+    assert_eq!(shown(), "D");
+    write("chat_template.jinja", "its own {{ bos_token }}");
+    assert_eq!(shown(), "its own <|im_start|>");
+    fs_err::remove_file(folder.path().join("chat_template.jinja")).expect("a file just written");
+    write("tokenizer_config.json", "{");
+    insta::assert_snapshot!(refusal(), @"DIR/tokenizer_config.json: cannot read the chat template: EOF while parsing an object at line 1 column 1");
+}
