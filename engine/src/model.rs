@@ -60,11 +60,10 @@ impl Model {
                 let directory = ModelDirectory::open(path)?;
                 let config = directory.config()?;
                 let reader = TensorReader::of_directory(&directory, &config, directory.prefix());
-                let words = || -> Result<Words, LoadError> {
-                    Err(LoadError::Unsupported {
-                        path: path.to_path_buf(),
-                        feature: "the tokenizer of a model directory".into(),
-                    })
+                let words = || {
+                    let tokenizer = Tokenizer::from_directory(path)?;
+                    let template = ChatTemplate::from_directory(path, &tokenizer)?;
+                    Ok((tokenizer, template))
                 };
                 let parts = load_parts(reader, &config, options, (&|| directory.digest(), &words))?;
                 Ok(Self::assemble(config, kernels, options, parts))
