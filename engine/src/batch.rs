@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use smallvec::SmallVec;
+
 use crate::adapter::{PreparedAdapter, PreparedLayer};
 use crate::kernels::{BLOCK_TOKENS, KvRow, LowRank, RowGroup};
 
@@ -28,35 +30,68 @@ pub(crate) struct Segment<'a> {
     pub(crate) wanted: Wanted,
 }
 
-/// Where a batch row belongs.
-pub(crate) struct RowPlace {
-    pub(crate) segment: usize,
-    pub(crate) kv: KvRow,
+/// Where every row of the batch belongs, in buffers that are used again from step to step.
+#[derive(Default)]
+pub(crate) struct Layout {
+    /// The segment of each row.
+    pub(crate) segments: Vec<usize>,
+    /// The place of each row's keys and values.
+    pub(crate) places: Vec<KvRow>,
+    /// The rows that get logits, in order.
+    pub(crate) wanted: Vec<WantedRow>,
 }
 
-/// The place of every row of the batch.
-pub(crate) fn places(segments: &[Segment<'_>]) -> Vec<RowPlace> {
-    let mut places = Vec::new();
-    for (index, segment) in segments.iter().enumerate() {
-        places.extend((0..segment.tokens.len()).map(|row| {
-            let position = segment.start + row;
-            RowPlace {
-                segment: index,
-                kv: KvRow {
-                    position,
-                    block: segment.table[position / BLOCK_TOKENS],
-                },
-            }
-        }));
-    }
-    places
+/// A row that gets logits.
+pub(crate) struct WantedRow {
+    pub(crate) segment: usize,
+    /// Row of the segment.
+    pub(crate) row: usize,
+    /// Row of the batch.
+    pub(crate) batch_row: usize,
 }
+
+impl Layout {
+    /// Lays the segments' rows out, one segment behind the other.
+    pub(crate) fn fill(&mut self, segments: &[Segment<'_>]) {
+        self.segments.clear();
+        self.places.clear();
+        self.wanted.clear();
+        for (index, segment) in segments.iter().enumerate() {
+            let count = segment.tokens.len();
+            let first_wanted = match segment.wanted {
+                Wanted::Nothing => count,
+                Wanted::Last => count - 1,
+                Wanted::Every => 0,
+            };
+            let before = self.places.len();
+            self.wanted
+                .extend((first_wanted..count).map(|row| WantedRow {
+                    segment: index,
+                    row,
+                    batch_row: before + row,
+                }));
+            self.segments.extend(std::iter::repeat_n(index, count));
+            let positions = segment.start..segment.start + count;
+            self.places.extend(positions.map(|position| KvRow {
+                position,
+                block: segment.table[position / BLOCK_TOKENS],
+            }));
+        }
+    }
+}
+
+/// Adapters in a step for which lists of them need no memory of their own: the usual most of running requests.
+const USUAL_ADAPTERS: usize = 64;
+
+/// Runs of batch rows with their adapters.
+pub(crate) type AdapterSpans<'a> = SmallVec<[(Range<usize>, &'a PreparedAdapter); USUAL_ADAPTERS]>;
+
+/// What each adapter adds to its rows.
+pub(crate) type RowGroups<'a> = SmallVec<[RowGroup<'a>; USUAL_ADAPTERS]>;
 
 /// Runs of batch rows with one adapter.
-pub(crate) fn adapter_spans<'a>(
-    segments: &[Segment<'a>],
-) -> Vec<(Range<usize>, &'a PreparedAdapter)> {
-    let mut spans: Vec<(Range<usize>, &PreparedAdapter)> = Vec::new();
+pub(crate) fn adapter_spans<'a>(segments: &[Segment<'a>]) -> AdapterSpans<'a> {
+    let mut spans = AdapterSpans::new();
     let mut row = 0;
     for segment in segments {
         let rows = row..row + segment.tokens.len();
@@ -79,7 +114,7 @@ pub(crate) fn row_groups<'a>(
     spans: &[(Range<usize>, &'a PreparedAdapter)],
     layer: usize,
     pick: fn(&PreparedLayer) -> &Option<LowRank>,
-) -> Vec<RowGroup<'a>> {
+) -> RowGroups<'a> {
     spans
         .iter()
         .filter_map(|(rows, adapter)| {
@@ -90,21 +125,4 @@ pub(crate) fn row_groups<'a>(
             })
         })
         .collect()
-}
-
-/// (segment, row of the segment, row of the batch) of every row that gets logits.
-pub(crate) fn wanted_rows(segments: &[Segment<'_>]) -> Vec<(usize, usize, usize)> {
-    let mut wanted = Vec::new();
-    let mut batch_row = 0;
-    for (index, segment) in segments.iter().enumerate() {
-        let count = segment.tokens.len();
-        let first = match segment.wanted {
-            Wanted::Nothing => count,
-            Wanted::Last => count - 1,
-            Wanted::Every => 0,
-        };
-        wanted.extend((first..count).map(|row| (index, row, batch_row + row)));
-        batch_row += count;
-    }
-    wanted
 }

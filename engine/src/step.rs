@@ -1,12 +1,12 @@
 //! One forward step over a mixed batch: prefill chunks and decodes of many sequences, each with its own adapter.
 
 use crate::adapter::PreparedLayer;
-use crate::batch::{RowPlace, Segment, adapter_spans, places, row_groups, wanted_rows};
+use crate::batch::{Layout, RowGroups, Segment, WantedRow, adapter_spans, row_groups};
 use crate::config::{Activation, Rotary};
 use crate::kernels::{
-    AttentionShape, BatchRows, HeadTransform, KernelChoice, KvRow, KvView, LowRank, PackedMatrix,
-    Pool, ProjectionOutput, QuantizedRows, RotaryTable, RowGroup, add_normed, attend, geglu_row,
-    project, rms_norm_row, rotate_and_store, swiglu_row,
+    AttentionShape, BatchRows, HeadTransform, KernelChoice, KvView, LowRank, PackedMatrix, Pool,
+    ProjectionOutput, QuantizedRows, RotaryTable, RowGroup, add_normed, attend, geglu_row, project,
+    rms_norm_row, rotate_and_store, swiglu_row,
 };
 use crate::kv::KvCache;
 use crate::model::Model;
@@ -23,6 +23,7 @@ pub(crate) struct Executor {
     cache: KvCache,
     pool: Pool,
     buffers: Buffers,
+    layout: Layout,
 }
 
 /// Activations of a step, kept between steps so that nothing is allocated again.
@@ -56,6 +57,7 @@ impl Executor {
             rotaries,
             cache,
             pool,
+            layout: Layout::default(),
         }
     }
 
@@ -72,25 +74,26 @@ impl Executor {
         segments: &[Segment<'_>],
         mut sink: impl FnMut(usize, usize, &mut [f32]),
     ) {
-        let places = places(segments);
+        let mut layout = std::mem::take(&mut self.layout);
+        layout.fill(segments);
         let spans = adapter_spans(segments);
-        self.embed(segments, places.len());
+        self.embed(segments, layout.places.len());
         let shape = self.model.attention_shape();
         for layer in 0..self.model.config.layers {
             let groups =
                 |pick: fn(&PreparedLayer) -> &Option<LowRank>| row_groups(&spans, layer, pick);
-            self.attention(layer, (segments, &places), &shape, &groups);
+            self.attention(layer, (segments, &layout), &shape, &groups);
             self.feed_forward(layer, &groups);
         }
-        let wanted = wanted_rows(segments);
-        for rows in wanted.chunks(LOGIT_ROWS) {
+        for rows in layout.wanted.chunks(LOGIT_ROWS) {
             self.logits(rows);
             let vocabulary = self.model.config.vocabulary;
             let logits = self.buffers.logits.chunks_exact_mut(vocabulary);
-            for (&(segment, row, _), logits) in rows.iter().zip(logits) {
-                sink(segment, row, logits);
+            for (wanted, logits) in rows.iter().zip(logits) {
+                sink(wanted.segment, wanted.row, logits);
             }
         }
+        self.layout = layout;
     }
 
     fn embed(&mut self, segments: &[Segment<'_>], rows: usize) {
@@ -111,9 +114,9 @@ impl Executor {
     fn attention<'g>(
         &mut self,
         layer: usize,
-        (segments, places): (&[Segment<'_>], &[RowPlace]),
+        (segments, layout): (&[Segment<'_>], &Layout),
         shape: &AttentionShape,
-        groups: &impl Fn(fn(&PreparedLayer) -> &Option<LowRank>) -> Vec<RowGroup<'g>>,
+        groups: &impl Fn(fn(&PreparedLayer) -> &Option<LowRank>) -> RowGroups<'g>,
     ) {
         let Self {
             model,
@@ -121,13 +124,13 @@ impl Executor {
             cache,
             pool,
             buffers,
+            ..
         } = self;
         let weights = &model.weights.layers[layer];
         let kernels = model.kernels;
         let sees = model.config.decoder.layers[layer];
         buffers.norm(pool, model, &weights.attention_norm);
         buffers.project_query_key_value(pool, kernels, weights, &groups(|l| &l.query_key_value));
-        let kv_rows: Vec<KvRow> = places.iter().map(|place| place.kv).collect();
         let norms = weights.query_key_norms.as_ref();
         let transform = HeadTransform {
             bias: weights.query_key_value_bias.as_deref(),
@@ -136,18 +139,18 @@ impl Executor {
             rotary: &rotaries[sees.rotary],
         };
         let stored = (buffers.projected.as_mut_slice(), cache.layer_mut(layer));
-        rotate_and_store(pool, shape, transform, &kv_rows, stored);
+        rotate_and_store(pool, shape, transform, &layout.places, stored);
 
-        let view = |place: &RowPlace| {
-            let tokens = place.kv.position + 1;
+        let view = |row: usize| {
+            let tokens = layout.places[row].position + 1;
             KvView {
                 cache: cache.layer(layer),
-                table: segments[place.segment].table,
+                table: segments[layout.segments[row]].table,
                 first: (sees.window).map_or(0, |window| tokens.saturating_sub(window)),
                 tokens,
             }
         };
-        buffers.attend(pool, kernels, shape, (places, view));
+        buffers.attend(pool, kernels, shape, (layout.places.len(), view));
         let input = BatchRows::new(&buffers.attended, &buffers.quantized);
         let sum = Sum {
             norm: weights.post_attention_norm.as_deref(),
@@ -163,7 +166,7 @@ impl Executor {
     fn feed_forward<'g>(
         &mut self,
         layer: usize,
-        groups: &impl Fn(fn(&PreparedLayer) -> &Option<LowRank>) -> Vec<RowGroup<'g>>,
+        groups: &impl Fn(fn(&PreparedLayer) -> &Option<LowRank>) -> RowGroups<'g>,
     ) {
         let Self {
             model,
@@ -210,8 +213,8 @@ impl Executor {
         sum.project(pool, kernels, &weights.down, (input, &groups));
     }
 
-    /// Logits of the given (segment, row of the segment, row of the batch).
-    fn logits(&mut self, rows: &[(usize, usize, usize)]) {
+    /// Logits of the given rows.
+    fn logits(&mut self, rows: &[WantedRow]) {
         let Self {
             model,
             pool,
@@ -225,7 +228,7 @@ impl Executor {
         buffers
             .quantized
             .produce(pool, model.kernels, out, |row, out| {
-                let batch_row = rows[row].2;
+                let batch_row = rows[row].batch_row;
                 let x = &residual[batch_row * hidden..(batch_row + 1) * hidden];
                 rms_norm_row(x, &model.weights.output_norm, epsilon, out);
             });
@@ -302,16 +305,16 @@ impl Buffers {
         pool: &mut Pool,
         kernels: KernelChoice,
         shape: &AttentionShape,
-        (places, view): (&[RowPlace], impl Fn(&RowPlace) -> KvView<'v> + Sync),
+        (rows, view): (usize, impl Fn(usize) -> KvView<'v> + Sync),
     ) {
         let query_width = shape.heads * shape.head_dim;
         let stride = query_width + 2 * shape.kv_heads * shape.head_dim;
         let group_width = query_width / shape.kv_heads;
-        self.attended.resize(places.len() * query_width, 0.0);
+        self.attended.resize(rows * query_width, 0.0);
         let projected = &self.projected;
         let out = (self.attended.as_mut_slice(), query_width);
         self.quantized.produce(pool, kernels, out, |row, out| {
-            let view = view(&places[row]);
+            let view = view(row);
             let queries = &projected[row * stride..row * stride + query_width];
             let heads = queries
                 .chunks_exact(group_width)

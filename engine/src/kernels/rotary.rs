@@ -108,14 +108,13 @@ pub fn rotate_and_store(
     let blocks = cache.len() / shape.block_elements();
     assert!(rows.iter().all(|row| (row.block as usize) < blocks));
     debug_assert!(
-        {
-            let mut places: Vec<_> = rows
-                .iter()
-                .map(|row| (row.block, row.position % BLOCK_TOKENS))
-                .collect();
-            places.sort_unstable();
-            places.windows(2).all(|pair| pair[0] != pair[1])
-        },
+        rows.iter().enumerate().all(|(index, row)| {
+            let same = |other: &KvRow| {
+                (other.block, other.position % BLOCK_TOKENS)
+                    == (row.block, row.position % BLOCK_TOKENS)
+            };
+            !rows[..index].iter().any(same)
+        }),
         "two rows of a step write to the same place"
     );
     let projected = SharedPointer(projected.as_mut_ptr());
