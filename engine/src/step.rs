@@ -4,9 +4,9 @@ use crate::adapter::PreparedLayer;
 use crate::batch::{Layout, RowGroups, Segment, WantedRow, adapter_spans, row_groups};
 use crate::config::{Activation, Rotary};
 use crate::kernels::{
-    AttentionShape, BatchRows, HeadTransform, KernelChoice, KvView, LowRank, PackedMatrix, Pool,
-    ProjectionOutput, QuantizedRows, RotaryTable, RowGroup, add_normed, attend, geglu_row, project,
-    rms_norm_row, rotate_and_store, swiglu_row,
+    AttentionRows, AttentionShape, BatchRows, HeadTransform, KernelChoice, KvView, LowRank,
+    PackedMatrix, Pool, ProjectionOutput, QuantizedRows, RotaryTable, RowGroup, add_normed,
+    attend_rows, geglu_row, project, rms_norm_row, rotate_and_store, swiglu_row,
 };
 use crate::kv::KvCache;
 use crate::model::Model;
@@ -308,21 +308,15 @@ impl Buffers {
         (rows, view): (usize, impl Fn(usize) -> KvView<'v> + Sync),
     ) {
         let query_width = shape.heads * shape.head_dim;
-        let stride = query_width + 2 * shape.kv_heads * shape.head_dim;
-        let group_width = query_width / shape.kv_heads;
         self.attended.resize(rows * query_width, 0.0);
-        let projected = &self.projected;
+        let rows = AttentionRows {
+            queries: &self.projected,
+            stride: query_width + 2 * shape.kv_heads * shape.head_dim,
+            view,
+        };
+        attend_rows(pool, kernels, shape, &rows, &mut self.attended);
         let out = (self.attended.as_mut_slice(), query_width);
-        self.quantized.produce(pool, kernels, out, |row, out| {
-            let view = view(row);
-            let queries = &projected[row * stride..row * stride + query_width];
-            let heads = queries
-                .chunks_exact(group_width)
-                .zip(out.chunks_exact_mut(group_width));
-            for (kv_head, (query, out)) in heads.enumerate() {
-                attend(kernels, shape, &view, kv_head, (query, out));
-            }
-        });
+        self.quantized.produce(pool, kernels, out, |_, _| {});
     }
 
     fn project_query_key_value(

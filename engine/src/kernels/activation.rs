@@ -5,7 +5,8 @@
 //! default base's log-probabilities.
 
 use super::packed::BLOCK;
-use super::{KernelChoice, Pool, SharedPointer, portable};
+use super::set::{KernelSet, LANES, Operation};
+use super::{KernelChoice, Pool, SharedPointer};
 
 /// How closely quantised rows follow their values.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -18,36 +19,42 @@ pub enum Resolution {
 }
 
 /// What one step of a coarse quant is in steps of a fine one: fine quants reach ±127 at half a coarse step.
-pub(super) const FINE_STEPS: f32 = 254.0;
+/// [`KernelSet::combine`] has it built in.
+const FINE_STEPS: f32 = 254.0;
 
 /// Quantised rows; a row's values depend on that row alone.
+///
+/// A value is `unit · quant`, where `quant` is the coarse byte, or at fine resolution `254 · coarse + fine`.
 pub struct QuantizedRows {
     pub(super) rows: usize,
     pub(super) blocks: usize,
     pub(super) resolution: Resolution,
     /// `[rows, inputs]`.
-    pub(super) coarse: Quants,
+    pub(super) coarse: Vec<i8>,
     /// `[rows, inputs]`; only kept up at fine resolution.
-    pub(super) fine: Quants,
-    /// `[rows, blocks]`, largest magnitude of the block / 127.
-    pub(super) scales: Vec<f32>,
+    pub(super) fine: Vec<i8>,
+    /// `[rows, blocks]`.
+    pub(super) scales: Vec<BlockScale>,
 }
 
-/// Signed bytes and their sums by block; the sums multiply the minimum of Q4 and the offset of Q8.
-#[derive(Default)]
-pub(super) struct Quants {
-    /// `[rows, inputs]`.
-    pub(super) values: Vec<i8>,
-    /// `[rows, blocks]`.
-    pub(super) sums: Vec<i32>,
+/// What a product needs of a block of activations beside its bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct BlockScale {
+    /// What one step of a quant stands for.
+    pub(super) unit: f32,
+    /// The sum of the block's values, which multiplies the weights' minimum.
+    pub(super) sum: f32,
+    /// Sums of the quants of either half of the block, which multiply the weights' offset.
+    pub(super) quants: [i32; 2],
 }
 
 /// One row while it is quantised.
-pub(super) struct RowQuants<'a> {
-    pub(super) coarse: (&'a mut [i8], &'a mut [i32]),
+struct RowQuants<'a> {
+    values: &'a [f32],
+    coarse: &'a mut [i8],
     /// Set at fine resolution.
-    pub(super) fine: Option<(&'a mut [i8], &'a mut [i32])>,
-    pub(super) scales: &'a mut [f32],
+    fine: Option<&'a mut [i8]>,
+    scales: &'a mut [BlockScale],
 }
 
 impl QuantizedRows {
@@ -57,8 +64,8 @@ impl QuantizedRows {
             rows: 0,
             blocks: 0,
             resolution,
-            coarse: Quants::default(),
-            fine: Quants::default(),
+            coarse: Vec::new(),
+            fine: Vec::new(),
             scales: Vec::new(),
         }
     }
@@ -77,10 +84,13 @@ impl QuantizedRows {
         self.rows = floats.len() / inputs;
         self.blocks = inputs / BLOCK;
         let (rows, blocks) = (self.rows, self.blocks);
-        self.scales.resize(rows * blocks, 0.0);
-        let coarse = self.coarse.shared_rows(rows, blocks);
-        let fine =
-            (self.resolution == Resolution::Fine).then(|| self.fine.shared_rows(rows, blocks));
+        self.scales.resize(rows * blocks, BlockScale::default());
+        self.coarse.resize(rows * blocks * BLOCK, 0);
+        let coarse = Rows(self.coarse.as_mut_ptr());
+        let fine = (self.resolution == Resolution::Fine).then(|| {
+            self.fine.resize(rows * blocks * BLOCK, 0);
+            Rows(self.fine.as_mut_ptr())
+        });
         let scales = Rows(self.scales.as_mut_ptr());
         let floats = SharedPointer(floats.as_mut_ptr());
         let grain = if rows <= 4 { 4 } else { rows.div_ceil(16) };
@@ -88,63 +98,63 @@ impl QuantizedRows {
             for row in start..end {
                 // SAFETY: each row is given to one thread only and its ranges lie inside the buffers, whose sizes were
                 // taken or set above.
-                let (floats, quants) = unsafe {
-                    let floats = floats.get().add(row * inputs);
-                    let quants = RowQuants {
-                        coarse: coarse.row(row, blocks),
-                        fine: fine.as_ref().map(|fine| fine.row(row, blocks)),
-                        scales: scales.row(row, blocks),
-                    };
-                    (std::slice::from_raw_parts_mut(floats, inputs), quants)
+                let floats = unsafe {
+                    std::slice::from_raw_parts_mut(floats.get().add(row * inputs), inputs)
                 };
                 fill(row, floats);
-                if inputs.is_multiple_of(BLOCK) {
-                    quantize_row(kernels, floats, quants);
+                if !inputs.is_multiple_of(BLOCK) {
+                    continue;
                 }
+                // SAFETY: as above.
+                kernels.run(unsafe {
+                    RowQuants {
+                        values: floats,
+                        coarse: coarse.row(row, inputs),
+                        fine: fine.as_ref().map(|fine| fine.row(row, inputs)),
+                        scales: scales.row(row, blocks),
+                    }
+                });
             }
         });
     }
 }
 
-fn quantize_row(kernels: KernelChoice, values: &[f32], quants: RowQuants<'_>) {
-    match kernels {
-        KernelChoice::Portable => portable::quantize_row(values, quants),
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: this choice is only made on CPUs that have the features (KernelChoice::is_available).
-        KernelChoice::Avx512Vnni => unsafe { super::avx512::quantize_row(values, quants) },
-        #[cfg(not(target_arch = "x86_64"))]
-        KernelChoice::Avx512Vnni => portable::quantize_row(values, quants),
-    }
-}
+impl Operation for RowQuants<'_> {
+    type Output = ();
 
-impl Quants {
-    fn shared_rows(&mut self, rows: usize, blocks: usize) -> SharedQuants {
-        self.values.resize(rows * blocks * BLOCK, 0);
-        self.sums.resize(rows * blocks, 0);
-        SharedQuants {
-            values: Rows(self.values.as_mut_ptr()),
-            sums: Rows(self.sums.as_mut_ptr()),
-        }
-    }
-}
-
-struct SharedQuants {
-    values: Rows<i8>,
-    sums: Rows<i32>,
-}
-
-impl SharedQuants {
-    /// # Safety
-    ///
-    /// Row `row` of `blocks` blocks lies inside the buffers and no one else has it.
-    #[expect(clippy::mut_from_ref, reason = "the pointers stand for disjoint rows")]
-    unsafe fn row(&self, row: usize, blocks: usize) -> (&mut [i8], &mut [i32]) {
-        // SAFETY: by the contract of this function.
-        unsafe {
-            (
-                self.values.row(row, blocks * BLOCK),
-                self.sums.row(row, blocks),
-            )
+    /// Blocks of 32: the largest magnitude becomes 127, quants are rounded to nearest, ties to even.
+    #[inline(always)]
+    fn run<S: KernelSet>(mut self, set: S) {
+        let blocks = self.values.as_chunks::<LANES>().0.as_chunks::<2>().0;
+        let coarse = self.coarse.as_chunks_mut::<LANES>().0;
+        let coarse = coarse.as_chunks_mut::<2>().0;
+        for (block, values) in blocks.iter().enumerate() {
+            let values = [set.load(&values[0]), set.load(&values[1])];
+            let largest = set.largest(set.max(set.abs(values[0]), set.abs(values[1])));
+            let inverse = set.splat(if largest > 0.0 { 127.0 / largest } else { 0.0 });
+            let mut unit = largest / 127.0;
+            let mut sums = [0; 2];
+            for half in 0..2 {
+                let scaled = set.mul(values[half], inverse);
+                let rounded = set.round(scaled);
+                set.store_bytes(rounded, &mut coarse[block][half]);
+                sums[half] = set.sum_ints(rounded);
+                if let Some(fine) = &mut self.fine {
+                    let lost = set.sub(scaled, set.to_floats(rounded));
+                    let lost = set.round(set.mul(lost, set.splat(FINE_STEPS)));
+                    let fine = &mut fine.as_chunks_mut::<LANES>().0[block * 2 + half];
+                    set.store_bytes(lost, fine);
+                    sums[half] = FINE_STEPS as i32 * sums[half] + set.sum_ints(lost);
+                }
+            }
+            if self.fine.is_some() {
+                unit /= FINE_STEPS;
+            }
+            self.scales[block] = BlockScale {
+                unit,
+                sum: unit * (sums[0] + sums[1]) as f32,
+                quants: sums,
+            };
         }
     }
 }

@@ -6,21 +6,19 @@
 
 mod activation;
 mod attention;
-#[cfg(target_arch = "x86_64")]
-mod avx512;
 mod elementwise;
 mod mapped;
 mod norm;
 mod packed;
 mod pool;
-mod portable;
 mod product;
 mod rotary;
+mod set;
 #[cfg(test)]
 mod tests;
 
 pub use activation::{QuantizedRows, Resolution};
-pub use attention::{AttentionShape, BLOCK_TOKENS, KvView, attend};
+pub use attention::{AttentionRows, AttentionShape, BLOCK_TOKENS, KvView, attend_rows};
 pub use elementwise::{geglu_row, rms_norm_row, rope_row, swiglu_row};
 pub use mapped::MappedFile;
 pub use norm::add_normed;
@@ -34,18 +32,21 @@ pub use rotary::{HeadTransform, KvRow, RotaryTable, rotate_and_store};
 pub enum KernelChoice {
     /// Plain Rust, any CPU.
     Portable,
+    /// AVX2 with FMA and F16C.
+    Avx2,
     /// AVX-512 F/BW/VL/DQ with VNNI and F16C.
     Avx512Vnni,
 }
 
 impl KernelChoice {
     /// Every kernel set this build knows.
-    pub const ALL: [Self; 2] = [Self::Portable, Self::Avx512Vnni];
+    pub const ALL: [Self; 3] = [Self::Portable, Self::Avx2, Self::Avx512Vnni];
 
     /// The name used in `QUICKCHANGE_KERNELS` and `GET /version`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Portable => "portable",
+            Self::Avx2 => "avx2",
             Self::Avx512Vnni => "avx512vnni",
         }
     }
@@ -60,6 +61,12 @@ impl KernelChoice {
         match self {
             Self::Portable => true,
             #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => {
+                is_x86_feature_detected!("avx2")
+                    && is_x86_feature_detected!("fma")
+                    && is_x86_feature_detected!("f16c")
+            }
+            #[cfg(target_arch = "x86_64")]
             Self::Avx512Vnni => {
                 is_x86_feature_detected!("avx512f")
                     && is_x86_feature_detected!("avx512bw")
@@ -69,17 +76,17 @@ impl KernelChoice {
                     && is_x86_feature_detected!("f16c")
             }
             #[cfg(not(target_arch = "x86_64"))]
-            Self::Avx512Vnni => false,
+            Self::Avx2 | Self::Avx512Vnni => false,
         }
     }
 
     /// The fastest kernel set this CPU can run.
     pub fn best() -> Self {
-        if Self::Avx512Vnni.is_available() {
-            Self::Avx512Vnni
-        } else {
-            Self::Portable
-        }
+        let fastest_first = [Self::Avx512Vnni, Self::Avx2];
+        let available = fastest_first
+            .into_iter()
+            .find(|choice| choice.is_available());
+        available.unwrap_or(Self::Portable)
     }
 }
 

@@ -43,7 +43,8 @@ pub(super) fn norm_in_place(x: &mut [f32], weight: &[f32], epsilon: f32) {
     }
 }
 
-fn inverse_rms(x: &[f32], epsilon: f32) -> f32 {
+/// `1 / sqrt(mean(x²) + epsilon)`.
+pub(super) fn inverse_rms(x: &[f32], epsilon: f32) -> f32 {
     let mut sums = [0.0f32; LANES];
     let (chunks, rest) = x.as_chunks::<LANES>();
     for (sum, x) in sums.iter_mut().zip(rest) {

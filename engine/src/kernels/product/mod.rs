@@ -3,17 +3,19 @@
 //! Work is shared among the pool's threads by output tiles. Rows of different adapters go through one call, in two
 //! rounds whatever their number: first the base product and every `x · Aᵀ`, then every `+= (x · Aᵀ) · Bᵀ`.
 
+mod tile;
+
 use std::ops::Range;
 
 use super::packed::{BLOCK, PackedMatrix, TILE_ROWS};
-use super::{KernelChoice, Pool, QuantizedRows, SharedPointer, portable};
+use super::{KernelChoice, Pool, QuantizedRows, SharedPointer};
+
+use tile::{FloatRows, Sums, float_tile, quantized_tile};
 
 /// Tiles of a base matrix that a thread takes at a time.
 const BASE_TILES: usize = 4;
 /// Tiles of an expansion that a thread takes at a time; they are short.
 const EXPANSION_TILES: usize = 24;
-/// The largest group of rows that share one pass over a tile.
-const ROW_GROUP: usize = 8;
 
 /// One `Bᵀ` with its scale folded in: reads some of the reduced columns, adds to some of the output columns.
 pub struct Expansion {
@@ -96,37 +98,38 @@ pub fn project(
     input: BatchRows<'_>,
     (groups, output): (&[RowGroup<'_>], ProjectionOutput<'_>),
 ) {
-    let rows = input.floats.len() / base.inputs;
+    let rows = input.floats.len() / base.inputs();
     check(base, &input, groups, (rows, output.values.len()));
-    let widest = groups.iter().map(|group| group.delta.reduction.outputs);
+    let widest = groups.iter().map(|group| group.delta.reduction.outputs());
     let reduced_stride = widest.max().unwrap_or(0);
     output.reduced.resize(rows * reduced_stride, 0.0);
     let base_span = Span {
         pointer: SharedPointer(output.values.as_mut_ptr()),
-        stride: base.outputs,
+        stride: base.outputs(),
         accumulate: output.accumulate,
     };
     let reduced_pointer = SharedPointer(output.reduced.as_mut_ptr());
 
     let base_units = base.tile_count().div_ceil(BASE_TILES);
-    let reductions = units(groups, |delta| delta.reduction.tile_count());
-    pool.for_each_chunk(base_units + reductions.len(), 1, |start, end| {
+    let reductions = count_units(groups, reduction_tiles);
+    pool.for_each_chunk(base_units + reductions, 1, |start, end| {
         for unit in start..end {
             if unit < base_units {
                 let tiles = unit * BASE_TILES..((unit + 1) * BASE_TILES).min(base.tile_count());
-                tiles.for_each(|tile| base_tile(kernels, base, &input, tile, &base_span));
+                base_tiles(kernels, base, &input, tiles, &base_span);
                 continue;
             }
-            let (group, tile) = reductions[unit - base_units];
-            let RowGroup { rows, delta } = &groups[group];
+            let (group, tile) = find_unit(groups, unit - base_units, reduction_tiles);
+            let RowGroup { rows, delta } = group;
             let span = Span {
                 pointer: reduced_pointer.offset(rows.start * reduced_stride),
                 stride: reduced_stride,
                 accumulate: false,
             };
-            let values = &input.floats[rows.start * base.inputs..rows.end * base.inputs];
-            let rows = FloatRows::new(values, base.inputs, rows.len());
-            float_tile(kernels, &delta.reduction, &rows, tile, &span);
+            let inputs = base.inputs();
+            let values = &input.floats[rows.start * inputs..rows.end * inputs];
+            let rows = FloatRows::new(values, inputs, rows.len());
+            float_tiles(kernels, &delta.reduction, &rows, tile..tile + 1, &span);
         }
     });
     if groups.is_empty() {
@@ -134,16 +137,11 @@ pub fn project(
     }
 
     let reduced = output.reduced.as_slice();
-    let expansions = units(groups, expansion_runs);
-    pool.for_each_chunk(expansions.len(), 1, |start, end| {
-        for &(group, unit) in &expansions[start..end] {
-            expand(
-                kernels,
-                &groups[group],
-                unit,
-                (reduced, reduced_stride),
-                &base_span,
-            );
+    let expansions = count_units(groups, expansion_runs);
+    pool.for_each_chunk(expansions, 1, |start, end| {
+        for unit in start..end {
+            let (group, unit) = find_unit(groups, unit, expansion_runs);
+            expand(kernels, group, unit, (reduced, reduced_stride), &base_span);
         }
     });
 }
@@ -172,19 +170,34 @@ fn expand(
             stride: output.stride,
             accumulate: true,
         };
-        for tile in unit * EXPANSION_TILES..((unit + 1) * EXPANSION_TILES).min(tiles) {
-            float_tile(kernels, &expansion.matrix, &rows, tile, &span);
-        }
-        return;
+        let tiles = unit * EXPANSION_TILES..((unit + 1) * EXPANSION_TILES).min(tiles);
+        return float_tiles(kernels, &expansion.matrix, &rows, tiles, &span);
     }
 }
 
-/// Lists (group, unit) for every unit of work that `count` finds in a group's delta.
-fn units(groups: &[RowGroup<'_>], count: fn(&LowRank) -> usize) -> Vec<(usize, usize)> {
-    let indexed = groups.iter().enumerate();
-    indexed
-        .flat_map(|(index, group)| (0..count(group.delta)).map(move |unit| (index, unit)))
-        .collect()
+/// Units of work in all groups, where `count` says how many a delta has.
+fn count_units(groups: &[RowGroup<'_>], count: fn(&LowRank) -> usize) -> usize {
+    groups.iter().map(|group| count(group.delta)).sum()
+}
+
+/// The group that unit `unit` of all belongs to, and its number in that group.
+fn find_unit<'a, 'g>(
+    groups: &'a [RowGroup<'g>],
+    mut unit: usize,
+    count: fn(&LowRank) -> usize,
+) -> (&'a RowGroup<'g>, usize) {
+    for group in groups {
+        let units = count(group.delta);
+        if unit < units {
+            return (group, unit);
+        }
+        unit -= units;
+    }
+    unreachable!("units are numbered below their count")
+}
+
+fn reduction_tiles(delta: &LowRank) -> usize {
+    delta.reduction.tile_count()
 }
 
 /// Runs of tiles in all expansions of a delta.
@@ -199,24 +212,24 @@ fn check(
     groups: &[RowGroup<'_>],
     (rows, output_length): (usize, usize),
 ) {
-    assert!(rows * base.inputs == input.floats.len() && output_length >= rows * base.outputs);
+    assert!(rows * base.inputs() == input.floats.len() && output_length >= rows * base.outputs());
     if base.is_quantized() {
         let quantized = input.quantized;
-        assert!(quantized.rows == rows && quantized.blocks * BLOCK == base.inputs);
+        assert!(quantized.rows == rows && quantized.blocks * BLOCK == base.inputs());
     }
     let mut next_row = 0;
     for group in groups {
         assert!(group.rows.start >= next_row && group.rows.end <= rows);
         next_row = group.rows.end;
-        assert_eq!(group.delta.reduction.inputs, base.inputs);
+        assert_eq!(group.delta.reduction.inputs(), base.inputs());
         let mut next_column = 0;
         for expansion in &group.delta.expansions {
             assert!(expansion.output_column >= next_column);
-            next_column = expansion.output_column + expansion.matrix.outputs;
-            let reduced_end = expansion.reduced_column + expansion.matrix.inputs;
-            assert!(reduced_end <= group.delta.reduction.outputs);
+            next_column = expansion.output_column + expansion.matrix.outputs();
+            let reduced_end = expansion.reduced_column + expansion.matrix.inputs();
+            assert!(reduced_end <= group.delta.reduction.outputs());
         }
-        assert!(next_column <= base.outputs);
+        assert!(next_column <= base.outputs());
     }
 }
 
@@ -227,114 +240,96 @@ struct Span {
     accumulate: bool,
 }
 
-/// Float rows, possibly a range of columns of wider ones.
-pub(super) struct FloatRows<'a> {
-    pub(super) values: &'a [f32],
-    pub(super) stride: usize,
-    pub(super) count: usize,
-}
-
-impl<'a> FloatRows<'a> {
-    fn new(values: &'a [f32], stride: usize, count: usize) -> Self {
-        Self {
-            values,
-            stride,
-            count,
-        }
-    }
-}
-
-fn base_tile(
+/// Tiles of the base over all rows. A group of rows meets all the tiles before the next, as it fits the nearest cache.
+fn base_tiles(
     kernels: KernelChoice,
     base: &PackedMatrix,
     input: &BatchRows<'_>,
-    tile: usize,
+    tiles: Range<usize>,
     span: &Span,
 ) {
-    if base.is_quantized() {
-        quantized_tile(kernels, base, input.quantized, tile, span);
-    } else {
-        let count = input.floats.len() / base.inputs;
-        let rows = FloatRows::new(input.floats, base.inputs, count);
-        float_tile(kernels, base, &rows, tile, span);
-    }
-}
-
-fn quantized_tile(
-    kernels: KernelChoice,
-    matrix: &PackedMatrix,
-    rows: &QuantizedRows,
-    tile: usize,
-    span: &Span,
-) {
-    for_row_groups(rows.rows, |first, sums| {
-        match kernels {
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: this choice is only made on CPUs that have the features (KernelChoice::is_available).
-            KernelChoice::Avx512Vnni => unsafe {
-                super::avx512::quantized_tile(matrix, tile, rows, first, sums);
-            },
-            #[cfg(not(target_arch = "x86_64"))]
-            KernelChoice::Avx512Vnni => portable::quantized_tile(matrix, tile, rows, first, sums),
-            KernelChoice::Portable => portable::quantized_tile(matrix, tile, rows, first, sums),
+    let count = input.floats.len() / base.inputs();
+    let floats = FloatRows::new(input.floats, base.inputs(), count);
+    for_row_groups(kernels, count, |rows, sums| {
+        for tile in tiles.clone() {
+            let tile = base.tile(tile);
+            if tile.tiles.is_quantized() {
+                quantized_tile(kernels, &tile, (input.quantized, &rows), sums);
+            } else {
+                float_tile(kernels, &tile, (&floats, &rows), sums);
+            }
+            span.take(
+                rows.start,
+                &sums[..rows.len()],
+                (tile.first_output, tile.outputs),
+            );
         }
-        store(matrix, tile, first, sums, span);
     });
 }
 
-fn float_tile(
+/// Tiles of a float matrix over all `rows`.
+fn float_tiles(
     kernels: KernelChoice,
     matrix: &PackedMatrix,
     rows: &FloatRows<'_>,
-    tile: usize,
+    tiles: Range<usize>,
     span: &Span,
 ) {
-    for_row_groups(rows.count, |first, sums| {
-        match kernels {
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: this choice is only made on CPUs that have the features (KernelChoice::is_available).
-            KernelChoice::Avx512Vnni => unsafe {
-                super::avx512::float_tile(matrix, tile, rows, first, sums);
-            },
-            #[cfg(not(target_arch = "x86_64"))]
-            KernelChoice::Avx512Vnni => portable::float_tile(matrix, tile, rows, first, sums),
-            KernelChoice::Portable => portable::float_tile(matrix, tile, rows, first, sums),
+    for_row_groups(kernels, rows.count, |group, sums| {
+        for tile in tiles.clone() {
+            let tile = matrix.tile(tile);
+            float_tile(kernels, &tile, (rows, &group), sums);
+            span.take(
+                group.start,
+                &sums[..group.len()],
+                (tile.first_output, tile.outputs),
+            );
         }
-        store(matrix, tile, first, sums, span);
     });
 }
 
-fn for_row_groups(rows: usize, mut run: impl FnMut(usize, &mut [[f32; TILE_ROWS]])) {
+/// Splits rows into groups of 1, 2, 3, 4 or 8, which share their pass over a tile.
+fn for_row_groups(
+    kernels: KernelChoice,
+    rows: usize,
+    mut run: impl FnMut(Range<usize>, &mut Sums),
+) {
+    let most = kernels.row_group();
+    let mut sums = Sums::default();
     let mut first = 0;
     while first < rows {
         let count = match rows - first {
-            8.. => ROW_GROUP,
+            8.. => most,
             4..=7 => 4,
             remaining => remaining,
         };
-        let mut sums = [[0.0f32; TILE_ROWS]; ROW_GROUP];
-        run(first, &mut sums[..count]);
+        run(first..first + count, &mut sums);
         first += count;
     }
 }
 
-fn store(matrix: &PackedMatrix, tile: usize, first: usize, sums: &[[f32; TILE_ROWS]], span: &Span) {
-    let column = tile * TILE_ROWS;
-    let width = TILE_ROWS.min(matrix.outputs - column);
-    for (index, sums) in sums.iter().enumerate() {
-        let start = span
-            .pointer
-            .get()
-            .wrapping_add((first + index) * span.stride + column);
-        // SAFETY: `check` made sure that every row and column lies inside the buffer. In one round, a tile's columns of
-        // a row belong to one matrix (groups have disjoint rows, expansions disjoint columns), and one thread has it.
-        let out = unsafe { std::slice::from_raw_parts_mut(start, width) };
-        if span.accumulate {
-            for (out, sum) in out.iter_mut().zip(sums) {
-                *out += sum;
+impl Span {
+    /// Writes or adds the sums of a tile, for consecutive rows from `first` on.
+    fn take(
+        &self,
+        first: usize,
+        sums: &[[f32; TILE_ROWS]],
+        (first_output, outputs): (usize, usize),
+    ) {
+        for (index, sums) in sums.iter().enumerate() {
+            let start =
+                (self.pointer.get()).wrapping_add((first + index) * self.stride + first_output);
+            // SAFETY: `check` made sure that every row and column lies inside the buffer. In one round, a tile's columns
+            // of a row belong to one matrix (groups have disjoint rows, expansions disjoint columns), and one thread has
+            // it.
+            let out = unsafe { std::slice::from_raw_parts_mut(start, outputs) };
+            if self.accumulate {
+                for (out, sum) in out.iter_mut().zip(sums) {
+                    *out += sum;
+                }
+            } else {
+                out.copy_from_slice(&sums[..outputs]);
             }
-        } else {
-            out.copy_from_slice(&sums[..width]);
         }
     }
 }
