@@ -85,7 +85,7 @@ fn main() {
     let started = Instant::now();
     let model = Model::load(&path, &options).expect("the model loads: `make model` fetches it");
     let loaded = started.elapsed();
-    let engine = Engine::start(model, EngineConfig::default());
+    let engine = Engine::start(model, EngineConfig::default()).expect("a CPU has room");
     let started = Instant::now();
     let adapters: Adapters = (0..16)
         .map(|seed| random_adapter(engine.base(), seed))

@@ -10,16 +10,16 @@ use tokio::sync::{mpsc, oneshot};
 use crate::adapter::PreparedAdapter;
 use crate::chat::ChatTemplate;
 use crate::config::ModelConfig;
-use crate::error::{EngineError, SubmitError};
+use crate::error::{EngineError, LoadError, SubmitError};
+use crate::executor::Executor;
 use crate::generation::{Generation, GenerationLimits};
-use crate::kernels::{BLOCK_TOKENS, KernelChoice};
+use crate::kernels::BLOCK_TOKENS;
 use crate::model::Model;
 use crate::request::{GenerateEvent, GenerateRequest, LogitsRequest, ScoreRequest, ScoreResult};
 use crate::scheduler::Scheduler;
 use crate::scoring::Scoring;
 use crate::sequence::{Sequence, Task};
 use crate::statistics::{Board, Statistics};
-use crate::step::Executor;
 use crate::tokenizer::Tokenizer;
 
 /// How much the engine takes on.
@@ -79,7 +79,7 @@ struct Shared {
     config: EngineConfig,
     model: ModelConfig,
     base: BaseModel,
-    kernels: KernelChoice,
+    kernels: String,
     tokenizer: Arc<Tokenizer>,
     chat_template: Option<Arc<ChatTemplate>>,
     draining: AtomicBool,
@@ -99,7 +99,11 @@ impl Drop for JoinOnDrop {
 
 impl Engine {
     /// Starts the thread that owns the model.
-    pub fn start(model: Model, config: EngineConfig) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// When a device has no room for the cache.
+    pub fn start(model: Model, config: EngineConfig) -> Result<Self, LoadError> {
         let shared = Arc::new(Shared {
             model: model.config().clone(),
             base: model.base().clone(),
@@ -110,17 +114,24 @@ impl Engine {
             board: Board::new(config.kv_blocks()),
             config,
         });
+        let (blocks, positions) = (shared.config.kv_blocks(), shared.max_model_len());
+        let device = model.kernels();
+        let executor =
+            Executor::new(model, blocks, positions).map_err(|error| LoadError::Device {
+                device,
+                reason: error.to_string(),
+            })?;
         let (submissions, inbox) = thread_channel::channel();
         let worker = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("engine".to_owned())
-            .spawn(move || run(model, &worker, &inbox))
+            .spawn(move || run(executor, &worker, &inbox))
             .expect("the operating system can start one more thread");
-        Self {
+        Ok(Self {
             shared,
             submissions,
             _thread: Arc::new(JoinOnDrop(Some(thread))),
-        }
+        })
     }
 
     /// What adapters are validated against.
@@ -148,9 +159,9 @@ impl Engine {
         self.shared.max_model_len()
     }
 
-    /// The name of the kernel set in use.
-    pub fn kernels(&self) -> &'static str {
-        self.shared.kernels.name()
+    /// What computes: the name of the kernel set, or of candle's device.
+    pub fn kernels(&self) -> &str {
+        &self.shared.kernels
     }
 
     /// Packs an adapter that was validated against [`Engine::base`]; runs on the caller's thread.
@@ -261,9 +272,8 @@ impl Shared {
 }
 
 /// The engine's thread: takes what was submitted and steps while there is work.
-fn run(model: Model, shared: &Shared, inbox: &thread_channel::Receiver<Sequence>) {
+fn run(mut executor: Executor, shared: &Shared, inbox: &thread_channel::Receiver<Sequence>) {
     let mut scheduler = Scheduler::new(shared.config.clone());
-    let mut executor = Executor::new(model, shared.config.kv_blocks(), shared.max_model_len());
     let limits = GenerationLimits {
         tokenizer: &shared.tokenizer,
         max_model_len: shared.max_model_len(),

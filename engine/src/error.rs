@@ -85,6 +85,14 @@ pub enum LoadError {
         /// What this CPU can run.
         available: String,
     },
+    /// The device that was asked for cannot be used.
+    #[error("device `{device}` cannot be used: {reason}")]
+    Device {
+        /// What was asked for.
+        device: String,
+        /// What is missing.
+        reason: String,
+    },
 }
 
 /// Why the engine did not take a request.
@@ -133,4 +141,10 @@ pub enum EngineError {
     /// The engine stopped before the request was finished.
     #[error("the engine stopped before the request was finished")]
     Stopped,
+    /// The device could not compute a step, for example because its memory is full.
+    #[error("the device could not compute a step: {reason}")]
+    Device {
+        /// What the device's library said.
+        reason: String,
+    },
 }

@@ -8,9 +8,11 @@ mod adapter;
 mod batch;
 pub mod chat;
 mod config;
+mod device;
 mod effect;
 mod engine;
 mod error;
+mod executor;
 mod generation;
 pub mod gguf;
 pub mod kernels;
@@ -40,6 +42,7 @@ pub use config::{
 pub use effect::EffectError;
 pub use engine::{Engine, EngineConfig};
 pub use error::{EngineError, LoadError, SubmitError};
+pub use executor::ComputeDevice;
 pub use kernels::{KernelChoice, Resolution};
 pub use model::{LoadOptions, Model};
 pub use request::{

@@ -7,7 +7,9 @@ use adapters::BaseModel;
 
 use crate::chat::ChatTemplate;
 use crate::config::{Architecture, ModelConfig};
+use crate::device::DeviceWeights;
 use crate::error::LoadError;
+use crate::executor::ComputeDevice;
 use crate::gguf::GgufFile;
 use crate::kernels::{AttentionShape, KernelChoice, Resolution};
 use crate::packing::{PackedWeights, Packer};
@@ -25,6 +27,8 @@ pub struct LoadOptions {
     pub resolution: Resolution,
     /// Dequantise every matrix to f32: slow and large, the reference for the quantised path.
     pub dense: bool,
+    /// Where steps are computed.
+    pub device: ComputeDevice,
 }
 
 impl Default for LoadOptions {
@@ -34,27 +38,40 @@ impl Default for LoadOptions {
             kernels: None,
             resolution: Resolution::default(),
             dense: false,
+            device: ComputeDevice::default(),
         }
     }
 }
 
 /// A base model in memory.
 pub struct Model {
+    config: ModelConfig,
+    weights: Weights,
+    device: ComputeDevice,
+    base: BaseModel,
+    tokenizer: Arc<Tokenizer>,
+    chat_template: Option<Arc<ChatTemplate>>,
+}
+
+/// A model's weights as whoever computes a step wants them.
+pub(crate) enum Weights {
+    Kernels(Box<KernelModel>),
+    Device(DeviceWeights),
+}
+
+/// A model packed for our kernels.
+pub(crate) struct KernelModel {
     pub(crate) config: ModelConfig,
     pub(crate) kernels: KernelChoice,
     pub(crate) resolution: Resolution,
     pub(crate) threads: usize,
     pub(crate) weights: PackedWeights,
-    base: BaseModel,
-    tokenizer: Arc<Tokenizer>,
-    chat_template: Option<Arc<ChatTemplate>>,
 }
 
 impl Model {
     /// Reads a model and packs its weights: a GGUF file, or a Hugging Face directory with `config.json` and
     /// `model*.safetensors`. The files are mapped while this runs and not touched afterwards.
     pub fn load(path: &Path, options: &LoadOptions) -> Result<Self, LoadError> {
-        let kernels = choose_kernels(options.kernels)?;
         match path.is_dir() {
             true => {
                 let directory = ModelDirectory::open(path)?;
@@ -66,7 +83,7 @@ impl Model {
                     Ok((tokenizer, template))
                 };
                 let parts = load_parts(reader, &config, options, (&|| directory.digest(), &words))?;
-                Ok(Self::assemble(config, kernels, options, parts))
+                Ok(Self::assemble(config, options, parts))
             }
             false => {
                 let file = GgufFile::open(path)?;
@@ -78,23 +95,16 @@ impl Model {
                     Ok((tokenizer, template))
                 };
                 let parts = load_parts(reader, &config, options, (&|| file.digest(), &words))?;
-                Ok(Self::assemble(config, kernels, options, parts))
+                Ok(Self::assemble(config, options, parts))
             }
         }
     }
 
-    fn assemble(
-        config: ModelConfig,
-        kernels: KernelChoice,
-        options: &LoadOptions,
-        parts: Parts,
-    ) -> Self {
+    fn assemble(config: ModelConfig, options: &LoadOptions, parts: Parts) -> Self {
         let (tokenizer, chat_template) = parts.words;
         Self {
-            kernels,
-            resolution: options.resolution,
-            threads: options.threads.max(1),
             weights: parts.weights,
+            device: options.device,
             base: BaseModel {
                 name: config.name.clone(),
                 digest: parts.digest,
@@ -128,11 +138,20 @@ impl Model {
         self.chat_template.as_ref()
     }
 
-    /// The kernel set in use.
-    pub fn kernels(&self) -> KernelChoice {
-        self.kernels
+    /// What computes: the name of the kernel set, or of candle's device.
+    pub fn kernels(&self) -> String {
+        match &self.weights {
+            Weights::Kernels(model) => model.kernels.name().to_owned(),
+            Weights::Device(_) => self.device.name(),
+        }
     }
 
+    pub(crate) fn into_weights(self) -> Weights {
+        self.weights
+    }
+}
+
+impl KernelModel {
     pub(crate) fn attention_shape(&self) -> AttentionShape {
         AttentionShape {
             heads: self.config.heads,
@@ -164,7 +183,7 @@ type Words = (Tokenizer, Option<ChatTemplate>);
 
 /// What loading produces.
 struct Parts {
-    weights: PackedWeights,
+    weights: Weights,
     digest: String,
     words: Words,
 }
@@ -180,15 +199,10 @@ fn load_parts(
     ),
 ) -> Result<Parts, LoadError> {
     reader.refuse_unknown()?;
-    let packer = Packer {
-        reader,
-        config,
-        dense: options.dense,
-    };
     std::thread::scope(|scope| {
         let digest = scope.spawn(digest);
         let words = scope.spawn(words);
-        let weights = packer.pack(options.threads.max(1))?;
+        let weights = load_weights(reader, config, options)?;
         Ok(Parts {
             weights,
             digest: digest.join().expect("hashing does not panic"),
@@ -197,4 +211,36 @@ fn load_parts(
                 .expect("a tokenizer reports errors, it does not panic")?,
         })
     })
+}
+
+fn load_weights(
+    reader: TensorReader<'_>,
+    config: &ModelConfig,
+    options: &LoadOptions,
+) -> Result<Weights, LoadError> {
+    if let Some(device) = options.device.candle() {
+        let device = device.map_err(|error| LoadError::Device {
+            device: options.device.name(),
+            reason: match cfg!(feature = "cuda") {
+                true => error.to_string(),
+                false => "this build has no CUDA; build with `--features cuda`".to_owned(),
+            },
+        })?;
+        let weights = DeviceWeights::load(&reader, config, (&device, options.dense))?;
+        return Ok(Weights::Device(weights));
+    }
+    let kernels = choose_kernels(options.kernels)?;
+    let threads = options.threads.max(1);
+    let packer = Packer {
+        reader,
+        config,
+        dense: options.dense,
+    };
+    Ok(Weights::Kernels(Box::new(KernelModel {
+        weights: packer.pack(threads)?,
+        config: config.clone(),
+        kernels,
+        resolution: options.resolution,
+        threads,
+    })))
 }

@@ -37,6 +37,8 @@ pub(crate) struct Sequence {
     /// Continuations under way.
     pub(crate) branches: Vec<Branch>,
     pub(crate) drafter: Drafter,
+    /// Set when a device could not compute a step of the sequence.
+    pub(crate) failure: Option<EngineError>,
     /// The scheduler's number for the adapter version.
     pub(crate) tenant: usize,
     /// Who gives way to whom within a step: the larger to the smaller.
@@ -101,6 +103,7 @@ impl Sequence {
             cached_tokens: 0,
             branches: Vec::new(),
             drafter: Drafter::default(),
+            failure: None,
             tenant: 0,
             rank: (priority, 0, 0),
             granted: 0,

@@ -1,4 +1,5 @@
-//! One forward step over a mixed batch: prefill chunks and decodes of many sequences, each with its own adapter.
+//! One forward step over a mixed batch by our kernels: prefill chunks and decodes of many sequences, each with its own
+//! adapter. The same step through candle's operations is in `device`.
 
 use crate::adapter::PreparedLayer;
 use crate::batch::{Layout, RowGroups, Segment, WantedRow, adapter_spans, row_groups};
@@ -9,15 +10,15 @@ use crate::kernels::{
     attend_rows, geglu_row, project, rms_norm_row, rotate_and_store, swiglu_row,
 };
 use crate::kv::KvCache;
-use crate::model::Model;
+use crate::model::KernelModel;
 use crate::packing::PackedLayer;
 
 /// Rows whose logits are computed at a time; bounds the memory that logits take.
 const LOGIT_ROWS: usize = 32;
 
-/// The model with its cache, threads and buffers.
-pub(crate) struct Executor {
-    model: Model,
+/// The model with its cache, threads and buffers, computed by our kernels.
+pub(crate) struct KernelExecutor {
+    model: KernelModel,
     /// As many as the decoder has rotary embeddings.
     rotaries: Vec<RotaryTable>,
     cache: KvCache,
@@ -41,9 +42,9 @@ struct Buffers {
     quantized: QuantizedRows,
 }
 
-impl Executor {
+impl KernelExecutor {
     /// An executor for sequences of up to `positions` tokens whose keys and values fill `blocks` blocks.
-    pub(crate) fn new(model: Model, blocks: usize, positions: usize) -> Self {
+    pub(crate) fn new(model: KernelModel, blocks: usize, positions: usize) -> Self {
         let cache = KvCache::new(model.config.layers, blocks, &model.attention_shape());
         let pool = Pool::new(model.threads);
         let rotaries = model.config.decoder.rotaries.iter();
@@ -287,7 +288,7 @@ impl Buffers {
         }
     }
 
-    fn norm(&mut self, pool: &mut Pool, model: &Model, weight: &[f32]) {
+    fn norm(&mut self, pool: &mut Pool, model: &KernelModel, weight: &[f32]) {
         let (hidden, epsilon) = (model.config.hidden, model.config.rms_epsilon);
         self.normed.resize(self.residual.len(), 0.0);
         let residual = &self.residual;

@@ -140,6 +140,7 @@ fn load(configuration: Configuration) -> Result<Parts> {
     let mut options = LoadOptions {
         resolution: configuration.activation_bits,
         kernels: configuration.kernels,
+        device: configuration.device,
         ..LoadOptions::default()
     };
     if configuration.threads > 0 {
@@ -147,17 +148,15 @@ fn load(configuration: Configuration) -> Result<Parts> {
     }
     let model = Model::load(&configuration.model, &options)
         .with_context(|| format!("cannot load --model {}", configuration.model.display()))?;
-    let engine = Engine::start(
-        model,
-        EngineConfig {
-            max_queue: configuration.max_queue,
-            max_running: configuration.max_running,
-            kv_tokens: configuration.kv_tokens,
-            prefix_cache: configuration.prefix_cache,
-            draft_tokens: configuration.draft_tokens,
-            ..EngineConfig::default()
-        },
-    );
+    let engine_configuration = EngineConfig {
+        max_queue: configuration.max_queue,
+        max_running: configuration.max_running,
+        kv_tokens: configuration.kv_tokens,
+        prefix_cache: configuration.prefix_cache,
+        draft_tokens: configuration.draft_tokens,
+        ..EngineConfig::default()
+    };
+    let engine = Engine::start(model, engine_configuration).context("cannot start the engine")?;
     let store = Store::open(&configuration.store)
         .with_context(|| format!("cannot open --store {}", configuration.store.display()))?;
     let catalog = Catalog::open(configuration.data.as_deref()).context("cannot read --data")?;

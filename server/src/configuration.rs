@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Parser};
-use engine::{KernelChoice, Resolution};
+use engine::{ComputeDevice, KernelChoice, Resolution};
 
 /// More guesses at a time than this are hardly ever all right.
 const MOST_DRAFT_TOKENS: usize = 8;
@@ -59,6 +59,10 @@ pub struct Configuration {
     /// Bits an activation keeps where it meets quantised weights: 16 follows the full-precision model, 8 is faster
     #[arg(long, env = "QUICKCHANGE_ACTIVATION_BITS", default_value = "16", value_parser = resolution)]
     pub activation_bits: Resolution,
+
+    /// Where to compute: cpu, or cuda or cuda:N in a build with --features cuda
+    #[arg(long, env = "QUICKCHANGE_DEVICE", default_value = "cpu", value_parser = device)]
+    pub device: ComputeDevice,
 
     /// Kernel set: portable or avx512vnni [default: the fastest this CPU can run]
     #[arg(long, env = "QUICKCHANGE_KERNELS", value_parser = kernels)]
@@ -161,6 +165,10 @@ fn resolution(text: &str) -> Result<Resolution, String> {
         "16" => Ok(Resolution::Fine),
         _ => Err("must be 8 or 16".to_owned()),
     }
+}
+
+fn device(text: &str) -> Result<ComputeDevice, String> {
+    ComputeDevice::from_name(text).ok_or_else(|| "must be cpu, cuda or cuda:N".to_owned())
 }
 
 fn kernels(text: &str) -> Result<KernelChoice, String> {

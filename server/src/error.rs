@@ -268,6 +268,9 @@ impl ApiError {
             Self::Engine(EngineError::Stopped) => {
                 Answer(StatusCode::INTERNAL_SERVER_ERROR, SERVER, "engine_stopped")
             }
+            Self::Engine(EngineError::Device { .. }) => {
+                Answer(StatusCode::INTERNAL_SERVER_ERROR, SERVER, "device_failed")
+            }
             Self::Template(_) => Answer(StatusCode::BAD_REQUEST, INVALID, "chat_template_failed"),
             Self::Data(error) => data_answer(error),
             Self::Prompt(_) => Answer(StatusCode::BAD_REQUEST, INVALID, "invalid_prompt"),

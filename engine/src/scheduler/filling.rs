@@ -2,11 +2,11 @@
 //! in the order of what their adapters have had.
 
 use crate::batch::Wanted;
+use crate::executor::Executor;
 use crate::generation::GenerationLimits;
 use crate::kernels::BLOCK_TOKENS;
 use crate::request::Priority;
 use crate::sequence::Task;
-use crate::step::Executor;
 
 use super::Scheduler;
 use super::plan::{Plan, Planned, Work};

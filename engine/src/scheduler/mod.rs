@@ -20,11 +20,12 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use crate::engine::EngineConfig;
+use crate::error::EngineError;
+use crate::executor::Executor;
 use crate::generation::GenerationLimits;
 use crate::kernels::BLOCK_TOKENS;
 use crate::kv::BlockPool;
 use crate::sequence::{Progress, Sequence, Task};
-use crate::step::Executor;
 
 use self::pace::Pace;
 use self::plan::{Plan, Planned, Work};
@@ -145,7 +146,7 @@ impl Scheduler {
         let mut segments = plan::recycled(std::mem::take(&mut plan.segments));
         segments.extend(plan.entries.iter().map(|planned| plan.segment(planned)));
         let running = &mut self.running;
-        executor.run(&segments, |segment, row, logits| {
+        let computed = executor.run(&segments, |segment, row, logits| {
             let planned = &plan.entries[segment];
             let sequence = &mut running[planned.sequence];
             let position = planned.start + row;
@@ -171,6 +172,19 @@ impl Scheduler {
             sequence.done |= progress == Progress::Done;
         });
         plan.segments = plan::recycled(segments);
+        if let Err(error) = computed {
+            self.fail(plan, &error);
+        }
+    }
+
+    /// Gives up the sequences of a step that a device could not compute.
+    fn fail(&mut self, plan: &mut Plan, error: &candle_core::Error) {
+        let failure = EngineError::Device {
+            reason: error.to_string(),
+        };
+        for planned in plan.entries.drain(..) {
+            self.running[planned.sequence].failure = Some(failure.clone());
+        }
     }
 
     /// Books what was computed.
@@ -210,10 +224,13 @@ impl Scheduler {
         while index > 0 {
             index -= 1;
             let sequence = &mut self.running[index];
-            if sequence.done {
+            if sequence.done || sequence.failure.is_some() {
                 sequence.release(&mut self.blocks);
-                let sequence = self.running.remove(index);
+                let mut sequence = self.running.remove(index);
                 self.tenants.leave(sequence.tenant, sequence.priority);
+                if let Some(failure) = sequence.failure.take() {
+                    sequence.fail(failure);
+                }
             } else if sequence.evicted {
                 self.pause(index);
             }

@@ -8,16 +8,16 @@ use crate::testing::TinyDecoder;
 /// How far keys and values in f16, and adapters in f16, may move a logit.
 const TOLERANCE: f64 = 2e-2;
 
-fn prompt(length: u32) -> Vec<u32> {
+pub(super) fn prompt(length: u32) -> Vec<u32> {
     (0..length).map(|index| 20 + index * 37 % 290).collect()
 }
 
 fn engine_of(path: &std::path::Path, dense: bool, config: EngineConfig) -> Engine {
     let model = Model::load(path, &options(KernelChoice::best(), dense));
-    Engine::start(model.expect("the model loads"), config)
+    super::start(model.expect("the model loads"), config)
 }
 
-fn gguf(decoder: TinyDecoder) -> (std::path::PathBuf, tempfile::TempDir) {
+pub(super) fn gguf(decoder: TinyDecoder) -> (std::path::PathBuf, tempfile::TempDir) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("tiny.gguf");
     decoder.write_gguf(&path).expect("a writable folder");
@@ -25,7 +25,7 @@ fn gguf(decoder: TinyDecoder) -> (std::path::PathBuf, tempfile::TempDir) {
 }
 
 /// A random adapter whose fused projections share their A, as PEFT makes them.
-fn adapter_modules(base: &BaseModel) -> Vec<LoraModule> {
+pub(super) fn adapter_modules(base: &BaseModel) -> Vec<LoraModule> {
     let mut modules = random_modules(base, 11).modules;
     if base.fused {
         for layer in modules.chunks_exact_mut(Projection::ALL.len()) {
@@ -38,7 +38,7 @@ fn adapter_modules(base: &BaseModel) -> Vec<LoraModule> {
     modules
 }
 
-fn worst(ours: &[f32], reference: &[f64]) -> f64 {
+pub(super) fn worst(ours: &[f32], reference: &[f64]) -> f64 {
     assert_eq!(ours.len(), reference.len());
     let pairs = ours.iter().zip(reference);
     pairs

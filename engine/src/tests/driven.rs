@@ -3,11 +3,11 @@
 use tokio::sync::oneshot;
 
 use super::*;
+use crate::executor::Executor;
 use crate::generation::{Generation, GenerationLimits};
 use crate::scheduler::Scheduler;
 use crate::scoring::Scoring;
 use crate::sequence::{Sequence, Task};
-use crate::step::Executor;
 use crate::{EngineError, ScoreRequest, ScoreResult, Tokenizer};
 
 /// Seconds of a step on a machine that needs 4 ms for the weights, 1 ms for a decode row and 0.5 ms for a prompt row.
@@ -63,7 +63,7 @@ impl Driven {
             scheduler: fresh(&config),
             base: model.base().clone(),
             tokenizer: Arc::clone(model.tokenizer()),
-            executor: Executor::new(model, config.kv_blocks(), context),
+            executor: Executor::new(model, config.kv_blocks(), context).expect("a CPU has room"),
             context,
             config,
             _directory: directory,

@@ -2,6 +2,7 @@
 
 mod architectures;
 mod damage;
+mod device;
 mod driven;
 mod fairness;
 mod invariance;
@@ -20,8 +21,9 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::testing::{TinyModel, base_model, reference_values};
 use crate::{
-    Engine, EngineConfig, FinishReason, GenerateEvent, GenerateRequest, KernelChoice, LoadOptions,
-    LogitsRequest, Model, PreparedAdapter, Priority, Resolution, Sampling, TokenLogprob,
+    ComputeDevice, Engine, EngineConfig, FinishReason, GenerateEvent, GenerateRequest,
+    KernelChoice, LoadOptions, LogitsRequest, Model, PreparedAdapter, Priority, Resolution,
+    Sampling, TokenLogprob,
 };
 
 fn options(kernels: KernelChoice, dense: bool) -> LoadOptions {
@@ -30,7 +32,12 @@ fn options(kernels: KernelChoice, dense: bool) -> LoadOptions {
         kernels: Some(kernels),
         resolution: Resolution::Fine,
         dense,
+        device: ComputeDevice::Cpu,
     }
+}
+
+fn start(model: Model, config: EngineConfig) -> Engine {
+    Engine::start(model, config).expect("the engine starts")
 }
 
 fn available_kernels() -> impl Iterator<Item = KernelChoice> {
@@ -43,7 +50,7 @@ fn tiny_engine(kernels: KernelChoice, config: EngineConfig) -> (Engine, tempfile
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = TinyModel::write(directory.path(), 7);
     let model = Model::load(&path, &options(kernels, false)).expect("the tiny model loads");
-    (Engine::start(model, config), directory)
+    (start(model, config), directory)
 }
 
 /// A random adapter: every projection of every layer, rank 3, scale 1.5, A and B both non-zero.

@@ -167,7 +167,7 @@ fn largest_difference(ours: &[f32], reference: &[f32]) -> f32 {
 
 fn load(model: &Path, options: LoadOptions) -> Engine {
     let model = Model::load(model, &options).expect("the model loads");
-    Engine::start(model, EngineConfig::default())
+    super::start(model, EngineConfig::default())
 }
 
 fn reference_adapter(engine: &Engine, parity: &Path) -> Arc<PreparedAdapter> {

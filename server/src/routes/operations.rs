@@ -27,7 +27,7 @@ pub struct VersionInfo {
     /// The base model.
     pub base_model: BaseModelInfo,
     /// The kernel set in use.
-    pub kernels: &'static str,
+    pub kernels: String,
 }
 
 /// How the server was built.
@@ -86,7 +86,7 @@ pub async fn version(state: Data<State>) -> HttpResponse {
             name: state.served_name().to_owned(),
             digest: state.engine.base().digest.clone(),
         },
-        kernels: state.engine.kernels(),
+        kernels: state.engine.kernels().to_owned(),
     })
 }
 
