@@ -151,8 +151,9 @@ def multipart(name, config, weights):
     """An adapter as the server takes it: (body, content type)."""
     border = "quickchange-bench-border"
     parts = [("name", name.encode(), ""), ("config", config, "adapter_config.json"), ("weights", weights, "adapter_model.safetensors")]
-    body = b""
+    pieces = []
     for field, value, file in parts:
         place = f'; filename="{file}"' if file else ""
-        body += f'--{border}\r\ncontent-disposition: form-data; name="{field}"{place}\r\n\r\n'.encode() + value + b"\r\n"
-    return body + f"--{border}--\r\n".encode(), f"multipart/form-data; boundary={border}"
+        pieces += [f'--{border}\r\ncontent-disposition: form-data; name="{field}"{place}\r\n\r\n'.encode(), value, b"\r\n"]
+    pieces.append(f"--{border}--\r\n".encode())
+    return b"".join(pieces), f"multipart/form-data; boundary={border}"

@@ -121,7 +121,8 @@ def latency(samples):
     """Time to the first token and between tokens. The wait of the slowest client is what a queue shows in."""
     text = "## Time to the first token and between tokens, ms"
     metrics = [("first p50", "first_token_p50_ms"), ("first p99", "first_token_p99_ms"), ("gap p50", "gap_p50_ms"), ("gap p99", "gap_p99_ms")]
-    for workload, title in (("clients-8-base", "8 clients, base"), ("clients-8-different", "8 clients, different adapters"), ("clients-32-base", "32 clients, base"), ("clients-32-different", "32 clients, different adapters")):
+    cases = [(f"clients-{count}-{adapters}", f"{count} clients, {ADAPTERS[adapters]}") for count in (4, 8, 16, 32) for adapters in ("base", "different")]
+    for workload, title in cases:
         rows = [[peer] + [cell(samples.value(peer, workload, metric)) for _, metric in metrics] for peer in samples.peers if samples.value(peer, workload, RATE)]
         if rows:
             text += f"\n\n### {title}\n\n" + table([""] + [name for name, _ in metrics], rows)

@@ -154,6 +154,8 @@ class Bench:
             "peers": [dataclasses.asdict(peer) for peer in peers],
             "registered": [],
         }
+        if result["machine"]["load_before"] > 0.5:
+            say(f"the machine is busy: load average {result['machine']['load_before']:.1f}. The peers that spin lose more by it than we do; such figures are no result")
         workers = {}
         try:
             for peer in peers:
@@ -169,6 +171,7 @@ class Bench:
                         self.measure_cold(peer, turn)
                 for workload in workloads.every(options.quick):
                     self.measure(workers, peers, workload, turn)
+                self.keep(result, began)
             first = peers[0]
             if first.module == "quickchange" and not options.quick:
                 say("registered adapters")
@@ -176,8 +179,16 @@ class Bench:
         finally:
             for worker in workers.values():
                 worker.kill()
+        return self.keep(result, began)
+
+    def keep(self, result, began):
+        """Writes what there is so far, so that a run that is interrupted has shown something; gives the whole result."""
         result["machine"]["load_after"] = os.getloadavg()[0]
-        return result | {"versions": self.facts | versions(), "samples": self.samples, "cold": self.cold, "seconds": time.perf_counter() - began}
+        whole = result | {"versions": self.facts | versions(), "samples": self.samples, "cold": self.cold, "seconds": time.perf_counter() - began}
+        folder = pathlib.Path(self.options.out) / "results"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "measurements.json").write_text(json.dumps(whole, indent=1) + "\n")
+        return whole
 
 
 def peers_of(options):
@@ -186,11 +197,11 @@ def peers_of(options):
     plain = ("--draft-tokens", "0") if "--draft-tokens" in text else ()
     peers = [Peer(f"quickchange {file}", "quickchange", file, plain) for file in ("Q4_1", "Q4_0")]
     if plain:
-        peers.append(Peer("quickchange Q4_1, drafts", "quickchange", "Q4_1", narrow=True))
+        peers.append(Peer("quickchange Q4_1, drafts", "quickchange", "Q4_1", adapters=8, narrow=True))
     bits = re.search(r"--activation-bits.*?\[default: (\d+)\]", text, re.DOTALL)
     if bits:
         other = "8" if bits[1] == "16" else "16"
-        peers.append(Peer(f"quickchange Q4_1, {other} bits", "quickchange", "Q4_1", (*plain, "--activation-bits", other), narrow=True))
+        peers.append(Peer(f"quickchange Q4_1, {other} bits", "quickchange", "Q4_1", (*plain, "--activation-bits", other), adapters=8, narrow=True))
     peers += [Peer(f"llama.cpp {file}", "llama_cpp", file) for file in ("Q4_1", "Q4_0")]
     peers.append(Peer("PEFT f32", "peft", "Q4_1", adapters=16))
     if options.only:
@@ -249,8 +260,6 @@ def main():
     options.rounds = options.rounds or (1 if options.quick else 3)
     result = Bench(options).run(peers_of(options))
     out = pathlib.Path(options.out)
-    (out / "results").mkdir(parents=True, exist_ok=True)
-    (out / "results/measurements.json").write_text(json.dumps(result, indent=1) + "\n")
     chart.draw(result, out / "results/chart.svg")
     text = report.markdown(result)
     (out / "RESULTS.md").write_text(text)

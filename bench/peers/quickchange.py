@@ -55,10 +55,10 @@ class Server:
             time.sleep(0.002)
         raise RuntimeError("the server was not ready within 60 s")
 
-    def put(self, name, config, weights, method="POST"):
-        """Uploads an adapter: (milliseconds from the first byte sent to the answer, milliseconds the server reports)."""
+    def put(self, name, upload, method="POST"):
+        """Sends an adapter, what `multipart` made: (milliseconds from the first byte sent to the answer, milliseconds the server reports)."""
         path = "/v1/adapters" if method == "POST" else f"/v1/adapters/{name}"
-        body, kind = multipart(name, config, weights)
+        body, kind = upload
         began = time.perf_counter()
         status, answer = call(self.port, method, path, body, kind)
         took = 1e3 * (time.perf_counter() - began)
@@ -94,7 +94,7 @@ class Quickchange:
         for folder in map(pathlib.Path, setup["adapters"]):
             files = [(folder / file).read_bytes() for file in ("adapter_config.json", "adapter_model.safetensors")]
             self.names.append(folder.name)
-            loads.append(self.server.put(folder.name, *files))
+            loads.append(self.server.put(folder.name, multipart(folder.name, *files)))
         self.run({"kind": "prefill", "adapters": "base", "prompt": 256, "tokens": 8}, "warm")
         return {
             "ready_ms": self.server.ready_ms,
@@ -157,14 +157,15 @@ class Quickchange:
 
     def swap(self, workload, seed):
         """Four streams run, two of them with an adapter that is replaced meanwhile."""
-        files = adapters.peft_files(self.shapes, next(self.swaps))
+        # Made before: joining ten megabytes would hold up the thread that notes when tokens arrive.
+        upload = multipart("swapped", *adapters.peft_files(self.shapes, next(self.swaps)))
         if "swapped" not in self.names:
-            self.server.put("swapped", *adapters.peft_files(self.shapes, next(self.swaps)))
+            self.server.put("swapped", multipart("swapped", *adapters.peft_files(self.shapes, next(self.swaps))))
             self.names.append("swapped")
         requests = self.requests(workload, seed)
         for request in requests[:2]:
             request.model = "swapped"
-        disturbance = Disturbance(32, lambda: self.server.put("swapped", *files, method="PUT"))
+        disturbance = Disturbance(32, lambda: self.server.put("swapped", upload, method="PUT"))
         streams, _ = self.streams(requests, disturbance)
         took, reported = disturbance.result
         return timing.disturbed(streams, disturbance.begin, disturbance.end) | {"upload_ms": took, "reported_ms": reported}
@@ -177,7 +178,7 @@ class Quickchange:
                 loads = []
                 while len(names) < point:
                     name = f"registered-{len(names):03}"
-                    loads.append(server.put(name, *adapters.peft_files(self.shapes, len(names)))[0])
+                    loads.append(server.put(name, multipart(name, *adapters.peft_files(self.shapes, len(names))))[0])
                     names.append(name)
                 used = [names[index * len(names) // min(16, len(names))] for index in range(min(16, len(names)))]
                 samples = []
