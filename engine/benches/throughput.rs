@@ -79,9 +79,11 @@ fn main() {
         ..LoadOptions::default()
     };
     options.threads = number("QUICKCHANGE_THREADS").unwrap_or(options.threads);
-    if setting("QUICKCHANGE_ACTIVATION_BITS").as_deref() == Some("8") {
-        options.resolution = Resolution::Coarse;
-    }
+    options.resolution = match setting("QUICKCHANGE_ACTIVATION_BITS").as_deref() {
+        Some("8") => Resolution::Coarse,
+        Some("16") => Resolution::Fine,
+        _ => options.resolution,
+    };
     let started = Instant::now();
     let model = Model::load(&path, &options).expect("the model loads: `make model` fetches it");
     let loaded = started.elapsed();

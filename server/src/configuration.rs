@@ -56,8 +56,8 @@ pub struct Configuration {
     #[arg(long, env = "QUICKCHANGE_THREADS", default_value_t = 0)]
     pub threads: usize,
 
-    /// Bits an activation keeps where it meets quantised weights: 16 follows the full-precision model, 8 is faster
-    #[arg(long, env = "QUICKCHANGE_ACTIVATION_BITS", default_value = "16", value_parser = resolution)]
+    /// Bits an activation keeps where it meets quantised weights: 16 follows the full-precision model, 8 is fastest, mixed keeps 16 beside outliers
+    #[arg(long, env = "QUICKCHANGE_ACTIVATION_BITS", default_value = "mixed", value_parser = resolution)]
     pub activation_bits: Resolution,
 
     /// Where to compute: cpu, or cuda or cuda:N in a build with --features cuda
@@ -162,8 +162,9 @@ impl Configuration {
 fn resolution(text: &str) -> Result<Resolution, String> {
     match text {
         "8" => Ok(Resolution::Coarse),
+        "mixed" => Ok(Resolution::Mixed),
         "16" => Ok(Resolution::Fine),
-        _ => Err("must be 8 or 16".to_owned()),
+        _ => Err("must be 8, 16 or mixed".to_owned()),
     }
 }
 

@@ -13,7 +13,7 @@ use crate::sampling::{LogSoftmax, argmax, top_logprobs};
 /// How far the log-probabilities of the reference's five best tokens may be off.
 fn logprob_gate(resolution: Resolution) -> f32 {
     match resolution {
-        Resolution::Coarse => 0.25,
+        Resolution::Coarse | Resolution::Mixed => 0.25,
         Resolution::Fine => 0.02,
     }
 }
@@ -27,8 +27,8 @@ fn the_quantised_path_is_close_to_the_reference() {
     let (Some(model), Some(parity)) = (base_model(test), reference_values(test)) else {
         return;
     };
-    for (kernels, resolution) in available_kernels()
-        .flat_map(|kernels| [Resolution::Coarse, Resolution::Fine].map(|one| (kernels, one)))
+    for (kernels, resolution) in
+        available_kernels().flat_map(|kernels| Resolution::ALL.map(|one| (kernels, one)))
     {
         let engine = load(
             &model,
@@ -114,10 +114,10 @@ fn candle_gives_the_same_best_tokens_on_the_same_file() {
     }
 }
 
-/// `cargo test -p engine a_second_byte -- --nocapture` prints the figures that ARCHITECTURE.md quotes.
+/// `cargo test -p engine bytes_of_activations -- --nocapture` prints the figures that ARCHITECTURE.md quotes.
 #[test]
-fn a_second_byte_of_activations_takes_their_rounding_away() {
-    let Some(model) = base_model("a_second_byte_of_activations_takes_their_rounding_away") else {
+fn bytes_of_activations_decide_how_close_logits_are() {
+    let Some(model) = base_model("bytes_of_activations_decide_how_close_logits_are") else {
         return;
     };
     let kernels = KernelChoice::best();
@@ -131,19 +131,23 @@ fn a_second_byte_of_activations_takes_their_rounding_away() {
         tokens.map(|tokens| logits(&engine, &tokens, None)).to_vec()
     };
     let reference = answers(Resolution::Fine, true);
-    let [coarse, fine] = [Resolution::Coarse, Resolution::Fine].map(|resolution| {
+    let [coarse, mixed, fine] = Resolution::ALL.map(|resolution| {
         let answers = answers(resolution, false);
         let pairs = answers.iter().zip(&reference);
-        let worst = pairs.map(|(ours, reference)| largest_difference(ours, reference));
-        worst.fold(0.0, f32::max)
+        let off = pairs.map(|(ours, reference)| largest_difference(ours, reference));
+        let off: Vec<f32> = off.collect();
+        let mean = off.iter().sum::<f32>() / off.len() as f32;
+        let worst = off.into_iter().fold(0.0, f32::max);
+        eprintln!("{resolution:?}: log-probabilities are off by up to {worst:.3}, on average by up to {mean:.3}");
+        worst
     });
-    eprintln!("largest difference of a log-probability: one byte {coarse:.3}, two bytes {fine:.3}");
+    assert!(mixed <= logprob_gate(Resolution::Mixed), "{mixed}");
     assert!(fine <= logprob_gate(Resolution::Fine), "{fine}");
-    assert!(fine < coarse / 4.0, "one byte {coarse}, two bytes {fine}");
+    assert!(mixed < coarse / 2.0, "one byte {coarse}, mixed {mixed}");
 }
 
 /// Texts of several kinds: facts, tales, code, chats, the tasks' prompts.
-const PROMPTS: [&str; 10] = [
+const PROMPTS: [&str; 30] = [
     "The capital of France is",
     "### Input:\nThe battery died after two days.\n### Sentiment:",
     "<|im_start|>user\nWhat is the capital of Germany?<|im_end|>\n<|im_start|>assistant\n",
@@ -154,6 +158,26 @@ const PROMPTS: [&str; 10] = [
     "To make a good cup of tea, you",
     "1, 2, 3, 4,",
     "Why is the sky blue?",
+    "The mitochondria is the powerhouse of",
+    "In 1969, the first humans",
+    "import numpy as np\n\ndef mean(x):\n    return",
+    "Dear Sir or Madam,\n\nI am writing to",
+    "Q: What is 7 times 8?\nA:",
+    "The recipe calls for two eggs, a cup of flour and",
+    "### Input:\nGreat sound, and it fits. I would buy it again.\n### Sentiment:",
+    "<|im_start|>system\nYou are helpful.<|im_end|>\n<|im_start|>user\nName three colours.<|im_end|>\n<|im_start|>assistant\n",
+    "Le chat est sur la",
+    "SELECT name FROM users WHERE",
+    "The stock market fell today because",
+    "My favourite book is",
+    "Once the rain stopped, the children",
+    "E = mc",
+    "Hello",
+    "the",
+    "Paris is the capital of France. Berlin is the capital of",
+    "A B C D E F G",
+    "Premise: A man plays a guitar.\nHypothesis: A man makes music.\nLabel:",
+    "Translate to German: The weather is nice today.",
 ];
 
 /// The largest difference in log-probability over the reference's five best tokens.

@@ -45,11 +45,21 @@ pub(super) fn quantized_tile(
         (Resolution::Coarse, 3) => quantized::<3, false>(kernels, tile, (rows, group), sums),
         (Resolution::Coarse, 2) => quantized::<2, false>(kernels, tile, (rows, group), sums),
         (Resolution::Coarse, _) => quantized::<1, false>(kernels, tile, (rows, group), sums),
-        (Resolution::Fine, 8) => quantized::<8, true>(kernels, tile, (rows, group), sums),
-        (Resolution::Fine, 4) => quantized::<4, true>(kernels, tile, (rows, group), sums),
-        (Resolution::Fine, 3) => quantized::<3, true>(kernels, tile, (rows, group), sums),
-        (Resolution::Fine, 2) => quantized::<2, true>(kernels, tile, (rows, group), sums),
-        (Resolution::Fine, _) => quantized::<1, true>(kernels, tile, (rows, group), sums),
+        (Resolution::Mixed | Resolution::Fine, 8) => {
+            quantized::<8, true>(kernels, tile, (rows, group), sums)
+        }
+        (Resolution::Mixed | Resolution::Fine, 4) => {
+            quantized::<4, true>(kernels, tile, (rows, group), sums)
+        }
+        (Resolution::Mixed | Resolution::Fine, 3) => {
+            quantized::<3, true>(kernels, tile, (rows, group), sums)
+        }
+        (Resolution::Mixed | Resolution::Fine, 2) => {
+            quantized::<2, true>(kernels, tile, (rows, group), sums)
+        }
+        (Resolution::Mixed | Resolution::Fine, _) => {
+            quantized::<1, true>(kernels, tile, (rows, group), sums)
+        }
     }
 }
 
@@ -125,10 +135,12 @@ impl<T: AffineTile, const ROWS: usize, const FINE: bool> Operation for Affine<'_
                 for (row, total) in totals.iter_mut().enumerate() {
                     let at = row * rows.blocks + index * T::BLOCKS + block;
                     let mut dot = set.dot(&weights, T::BITS, &rows.coarse[at]);
-                    if FINE {
+                    let BlockScale {
+                        unit, sum, fine, ..
+                    } = rows.scales[at];
+                    if FINE && fine {
                         dot = set.combine(dot, set.dot(&weights, T::BITS, &rows.fine[at]));
                     }
-                    let BlockScale { unit, sum, .. } = rows.scales[at];
                     let scale = set.mul(scale, set.splat(unit));
                     *total = set.fma(set.to_floats(dot), scale, *total);
                     *total = set.fma(minimum, set.splat(sum), *total);
@@ -158,10 +170,12 @@ impl<const ROWS: usize, const FINE: bool> Operation for Middle8<'_, ROWS, FINE> 
             for (row, total) in totals.iter_mut().enumerate() {
                 let at = row * rows.blocks + block;
                 let mut dot = set.dot_8(&weights, &rows.coarse[at]);
-                if FINE {
+                let BlockScale {
+                    unit, quants, fine, ..
+                } = rows.scales[at];
+                if FINE && fine {
                     dot = set.combine(dot, set.dot_8(&weights, &rows.fine[at]));
                 }
-                let BlockScale { unit, quants, .. } = rows.scales[at];
                 if S::OFFSET_8 != 0 {
                     let offset = -S::OFFSET_8 * (quants[0] + quants[1]);
                     dot = set.add_ints(dot, set.splat_int(offset));
@@ -194,11 +208,13 @@ impl<const ROWS: usize, const FINE: bool> Operation for Middle6<'_, ROWS, FINE> 
                 for (row, total) in totals.iter_mut().enumerate() {
                     let at = row * rows.blocks + index * TileQ6K::BLOCKS + block;
                     let mut dots = set.dot_halves(&weights, &rows.coarse[at]);
-                    if FINE {
+                    let BlockScale {
+                        unit, quants, fine, ..
+                    } = rows.scales[at];
+                    if FINE && fine {
                         let fine = set.dot_halves(&weights, &rows.fine[at]);
                         dots = [set.combine(dots[0], fine[0]), set.combine(dots[1], fine[1])];
                     }
-                    let BlockScale { unit, quants, .. } = rows.scales[at];
                     let unit = set.splat(unit);
                     for half in 0..2 {
                         let offset = set.splat_int(-32 * quants[half]);

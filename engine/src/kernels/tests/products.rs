@@ -88,16 +88,39 @@ fn run(
 /// Quantising activations loses at most half a step of 1/127, or of 1/(127 · 254), per element.
 fn tolerance(resolution: Resolution, inputs: usize) -> f32 {
     let step = match resolution {
-        Resolution::Coarse => 1.0 / 127.0,
+        Resolution::Coarse | Resolution::Mixed => 1.0 / 127.0,
         Resolution::Fine => 1.0 / (127.0 * 254.0),
     };
     0.5 * step * (inputs as f32).sqrt() * 4.0 + 1e-4
 }
 
 fn choices() -> impl Iterator<Item = (KernelChoice, Resolution)> {
-    kernel_sets().flat_map(|kernels| {
-        [Resolution::Coarse, Resolution::Fine].map(|resolution| (kernels, resolution))
-    })
+    kernel_sets().flat_map(|kernels| Resolution::ALL.map(|resolution| (kernels, resolution)))
+}
+
+#[test]
+fn beside_an_outlier_small_values_are_kept() {
+    let inputs = 128;
+    for dtype in [GgmlDType::Q4_1, GgmlDType::Q8_0] {
+        let (packed, dense) = matrix(dtype, 20, inputs, 5);
+        let mut x = random(6, inputs);
+        x[40] = 60.0;
+        let expected = dense_product(&x, &dense, inputs);
+        for kernels in kernel_sets() {
+            let worst = |resolution| {
+                let got = run((kernels, resolution), &packed, &x, &[]);
+                let off = got.iter().zip(&expected).map(|(a, b)| (a - b).abs());
+                off.fold(0.0, f32::max)
+            };
+            // A step of the outlier's block is 60 / 127, half of what the block's other values are at most.
+            let [coarse, mixed, fine] = Resolution::ALL.map(worst);
+            assert!(
+                coarse > 5.0 * mixed,
+                "{kernels:?} {dtype:?}: {coarse}, {mixed}"
+            );
+            assert!(mixed > 2.0 * fine, "{kernels:?} {dtype:?}: {mixed}, {fine}");
+        }
+    }
 }
 
 proptest! {
