@@ -3,7 +3,7 @@
 What its own server would do is done here: all requests of one adapter in one batch, requests with different adapters one after another
 (its server never lets them share a batch), a prompt that shares a prefix with the slot's last one computed from where it differs, a long
 prompt in one batch of up to 2048 rows beside the running streams. Flash attention is on and each sequence has a cache of its own: the
-fastest of the settings on the machines tried.
+fastest of the settings on the machine tried. Adapters stay in f32, which took it a fifth less time there than f16.
 """
 
 import ctypes
