@@ -198,10 +198,11 @@ def peers_of(options):
     peers = [Peer(f"quickchange {file}", "quickchange", file, plain) for file in ("Q4_1", "Q4_0")]
     if plain:
         peers.append(Peer("quickchange Q4_1, drafts", "quickchange", "Q4_1", adapters=8, narrow=True))
-    bits = re.search(r"--activation-bits.*?\[default: (\d+)\]", text, re.DOTALL)
-    if bits:
-        other = "8" if bits[1] == "16" else "16"
-        peers.append(Peer(f"quickchange Q4_1, {other} bits", "quickchange", "Q4_1", (*plain, "--activation-bits", other), adapters=8, narrow=True))
+    bits = re.search(r"--activation-bits.*?\[default:\s+(\w+)\]", text, re.DOTALL)
+    for other in ("8", "16"):
+        if bits and other != bits[1]:
+            flags = (*plain, "--activation-bits", other)
+            peers.append(Peer(f"quickchange Q4_1, {other} bits", "quickchange", "Q4_1", flags, adapters=8, narrow=True))
     peers += [Peer(f"llama.cpp {file}", "llama_cpp", file) for file in ("Q4_1", "Q4_0")]
     peers.append(Peer("PEFT f32", "peft", "Q4_1", adapters=16))
     if options.only:
