@@ -117,7 +117,8 @@ impl TinyDecoder {
         if self == Self::Gemma3 {
             // Its checkpoints hold what is added to one.
             let norms = tensors.iter_mut().filter(|one| one.name.contains("norm"));
-            norms.for_each(|norm| norm.values.iter_mut().for_each(|x| *x -= 1.0));
+            let shifted = |x: &mut f32| *x = bf16::from_f32(*x - 1.0).to_f32();
+            norms.for_each(|norm| norm.values.iter_mut().for_each(shifted));
         }
         tensors
     }

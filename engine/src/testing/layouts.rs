@@ -19,7 +19,7 @@ pub(super) fn config_json(decoder: TinyDecoder) -> serde_json::Value {
         "hidden_size": HIDDEN, "intermediate_size": INTERMEDIATE, "num_hidden_layers": sizes.layers,
         "num_attention_heads": HEADS, "num_key_value_heads": KV_HEADS, "max_position_embeddings": CONTEXT,
         "vocab_size": TinyModel::default().vocabulary(), "rms_norm_eps": 1e-5, "hidden_act": "silu",
-        "tie_word_embeddings": sizes.tied, "bos_token_id": 1, "eos_token_id": 2,
+        "tie_word_embeddings": sizes.tied, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2,
     });
     let more = match decoder {
         TinyDecoder::Llama3 => json!({

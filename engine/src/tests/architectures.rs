@@ -71,6 +71,24 @@ fn every_architecture_follows_its_definition_with_and_without_an_adapter() {
 }
 
 #[test]
+fn a_file_and_a_directory_of_the_same_weights_give_the_same_bits() {
+    let prompt = prompt(24);
+    for decoder in TinyDecoder::ALL {
+        let (path, folder) = gguf(decoder);
+        let engine = engine_of(&path, true, EngineConfig::default());
+        let expected = logits(&engine, &prompt, None);
+        for sharded in [false, true] {
+            let directory = folder.path().join(format!("tiny-{sharded}"));
+            let written = decoder.write_directory(&directory, sharded);
+            written.expect("a writable folder");
+            let engine = engine_of(&directory, true, EngineConfig::default());
+            assert_eq!(engine.base().name, format!("tiny-{sharded}"));
+            assert_eq!(logits(&engine, &prompt, None), expected, "{decoder:?}");
+        }
+    }
+}
+
+#[test]
 fn chunks_and_cached_prefixes_change_no_bit_behind_windows_and_norms() {
     let prompt = prompt(40);
     for decoder in [TinyDecoder::Gemma3, TinyDecoder::Phi3, TinyDecoder::Qwen2] {

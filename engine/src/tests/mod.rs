@@ -8,6 +8,7 @@ mod fairness;
 mod invariance;
 mod parity;
 mod reference;
+mod refusals;
 mod requests;
 mod schedules;
 mod speculation;
