@@ -22,22 +22,34 @@ impl Portable {
         activations: &[i8; 32],
         (first, parts, chain): (usize, usize, usize),
     ) -> [i32; LANES] {
+        let words = activations.as_chunks::<4>().0;
         let mut totals = [0i32; LANES];
         for start in (first..first + parts).step_by(chain) {
-            let mut sums = [0i16; 64];
-            for part in start..start + chain {
-                // The same four activations meet every lane's four weights.
-                let four: [i16; 8] = from_fn(|at| i16::from(activations[part * 4 + at % 4]));
-                for (at, sum) in sums.iter_mut().enumerate() {
-                    *sum += weights[part][at] * four[at % 8];
-                }
-            }
-            for (total, four) in totals.iter_mut().zip(sums.as_chunks::<4>().0) {
-                *total += i32::from(four[0]) + i32::from(four[1]);
-                *total += i32::from(four[2]) + i32::from(four[3]);
-            }
+            let range = start..start + chain;
+            add_products(&weights[range.clone()], &words[range], &mut totals);
         }
         totals
+    }
+}
+
+/// Adds to each lane the products of its four weights in every part with that part's four activations.
+///
+/// A function of its own with sums in memory: compilers see the lanes in order there and take them eight at a time.
+#[inline(never)]
+fn add_products(weights: &[[i16; 64]], words: &[[i8; 4]], totals: &mut [i32; LANES]) {
+    let mut sums = [[0i16; 8]; 8];
+    for (weights, word) in weights.iter().zip(words) {
+        let twice: [i16; 8] = from_fn(|at| i16::from(word[at % 4]));
+        for (sums, weights) in sums.iter_mut().zip(weights.as_chunks::<8>().0) {
+            for ((sum, weight), value) in sums.iter_mut().zip(weights).zip(&twice) {
+                *sum = sum.wrapping_add(weight.wrapping_mul(*value));
+            }
+        }
+    }
+    for (totals, sums) in totals.as_chunks_mut::<2>().0.iter_mut().zip(&sums) {
+        let pairs: [i32; 4] = from_fn(|at| i32::from(sums[2 * at]) + i32::from(sums[2 * at + 1]));
+        totals[0] += pairs[0] + pairs[1];
+        totals[1] += pairs[2] + pairs[3];
     }
 }
 
