@@ -64,7 +64,7 @@ pub struct Configuration {
     #[arg(long, env = "QUICKCHANGE_DEVICE", default_value = "cpu", value_parser = device)]
     pub device: ComputeDevice,
 
-    /// Kernel set: portable or avx512vnni [default: the fastest this CPU can run]
+    /// Kernel set: portable, avx2 or avx512vnni [default: the fastest this CPU can run]
     #[arg(long, env = "QUICKCHANGE_KERNELS", value_parser = kernels)]
     pub kernels: Option<KernelChoice>,
 
