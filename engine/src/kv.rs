@@ -270,4 +270,43 @@ mod tests {
         assert_eq!(pool.take_prefix(root, &tokens(50)).0, [second]);
         assert_eq!(pool.allocate(), None);
     }
+
+    #[test]
+    fn untouched_blocks_stay_untouched_while_old_ones_will_do() {
+        let mut pool = BlockPool::new(16);
+        let root = Parent::Root(None);
+        let mut most = 0;
+        for request in 0..40 {
+            let blocks: Vec<u32> = (0..3)
+                .map(|_| pool.allocate().expect("a free block"))
+                .collect();
+            most = most.max(blocks.iter().copied().max().expect("three blocks"));
+            pool.remember(root.clone(), &tokens(100 * request), blocks[0]);
+            pool.release(&blocks);
+        }
+        // Two that were never remembered, and a quarter of the pool with one more that is: 0 to 6.
+        assert_eq!(most, 6);
+        let newest = pool.take_prefix(root.clone(), &tokens(100 * 39));
+        assert_eq!(newest.0.len(), 1);
+        assert!(pool.take_prefix(root, &tokens(0)).0.is_empty());
+        assert_eq!(pool.available(), 15);
+        // When requests need them, all are there.
+        assert_eq!((0..15).filter_map(|_| pool.allocate()).count(), 15);
+        assert_eq!(pool.allocate(), None);
+    }
+
+    #[test]
+    fn a_prefix_that_somebody_uses_is_told_from_one_that_lies_idle() {
+        let mut pool = BlockPool::new(8);
+        let root = Parent::Root(None);
+        let (first, second) = (pool.allocate(), pool.allocate());
+        let (first, second) = (first.expect("a block"), second.expect("a block"));
+        let behind = pool.remember(root.clone(), &tokens(0), first);
+        pool.remember(behind, &tokens(50), second);
+        let prompt = [tokens(0), tokens(50), tokens(90)].concat();
+        assert_eq!(pool.shared_prefix(root.clone(), &prompt), 2);
+        pool.release(&[second]);
+        assert_eq!(pool.shared_prefix(root.clone(), &prompt), 1);
+        assert_eq!(pool.shared_prefix(root, &prompt[1..]), 0);
+    }
 }

@@ -52,7 +52,12 @@ impl Scheduler {
                 let Some(mut sequence) = self.waiting[priority as usize].remove(place) else {
                     break;
                 };
-                left += usize::from(std::mem::take(&mut sequence.queued));
+                if std::mem::take(&mut sequence.queued) {
+                    left += 1;
+                    if self.config.prefix_cache && sequence.may_reuse_prefix() {
+                        self.totals.prefix_query_tokens += sequence.prompt_length as u64;
+                    }
+                }
                 self.tenants.admit(sequence.tenant, priority);
                 self.running.push(sequence);
             }

@@ -8,14 +8,8 @@ impl Scheduler {
     /// Takes over remembered blocks at a sequence's block boundary.
     pub(super) fn reuse_prefix(&mut self, index: usize) {
         let sequence = &mut self.running[index];
-        if !self.config.prefix_cache {
-            return;
-        }
-        if sequence.queue_seconds.is_none() {
-            self.totals.prefix_query_tokens += sequence.prompt_length as u64;
-        }
         let at_boundary = sequence.computed == sequence.remembered * BLOCK_TOKENS;
-        if !sequence.may_reuse_prefix() || !at_boundary {
+        if !self.config.prefix_cache || !sequence.may_reuse_prefix() || !at_boundary {
             return;
         }
         // The last token is always computed: its logits are what the sequence is for.
