@@ -43,7 +43,7 @@ openapi: ## write openapi/openapi.json anew from the handlers
 	mv openapi/openapi.json.new openapi/openapi.json
 
 .PHONY: clients
-clients: model ## drive a running release server with the Python clients of others: openai, PEFT
+clients: model ## drive a running release server with the Python clients of others: openai, PEFT; hold every architecture to transformers
 	@tests/clients/run
 
 .PHONY: bench
