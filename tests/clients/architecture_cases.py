@@ -16,9 +16,9 @@ LLAMA_MARKS = {"unk": (0, "<unk>"), "bos": (1, "<s>"), "eos": (2, "</s>")}
 GEMMA_MARKS = {"pad": (0, "<pad>"), "eos": (1, "<eos>"), "bos": (2, "<bos>"), "unk": (3, "<unk>")}
 
 # Which types can be read does not depend on the architecture, so one of them is served in all.
-FORMATS = ("directory f32", "directory bf16", "F32", "F16", "Q8_0")
+FORMATS = ("directory f32", "directory bf16 published", "F32", "F16", "Q8_0")
 WITH_K_QUANT = (*FORMATS, "Q4_K_M")
-ALL_FORMATS = (*WITH_K_QUANT, "directory f16 sharded", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_K_M", "Q6_K")
+ALL_FORMATS = (*WITH_K_QUANT, "directory bf16", "directory f16 sharded", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_K_M", "Q6_K")
 K_QUANTS = ("Q4_K_M", "Q5_K_M", "Q6_K")
 
 
@@ -122,12 +122,14 @@ def phi3(name, *, rope=None, window=None, longest=512, trained=512, **traits):
     )
 
 
-def longrope(trained):
+def longrope(trained, width=64):
+    """`width` of each head's 64 values are rotated."""
     return {
         "rope_type": "longrope",
-        "short_factor": [1.0 + 0.02 * index for index in range(32)],
-        "long_factor": [1.1 + 0.09 * index**1.2 for index in range(32)],
+        "short_factor": [1.0 + 0.02 * index for index in range(width // 2)],
+        "long_factor": [1.1 + 0.09 * index**1.2 for index in range(width // 2)],
         "original_max_position_embeddings": trained,
+        "partial_rotary_factor": width / 64,
     }
 
 
@@ -201,10 +203,10 @@ CASES = [
         "gemma3-scaled-queries",
         configured(transformers.Gemma3TextConfig, **GEMMA3, query_pre_attn_scalar=168),
         gemma_tokenizer,
-        ("directory bf16",),
+        ("directory bf16", "directory bf16 published"),
         window=24,
     ),
     phi3("phi3", window=24),
     phi3("phi3-longrope-long", rope=longrope(64), trained=64),
-    phi3("phi3-longrope-short", rope=longrope(1024), trained=1024, longest=4096, served_length=1024),
+    phi3("phi3-longrope-short", rope=longrope(1024, width=48), trained=1024, longest=4096, served_length=1024),
 ]

@@ -156,6 +156,7 @@ def main():
     parser.add_argument("--keep", type=pathlib.Path, help="write the models into this folder and leave them there")
     options = parser.parse_args()
     transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     torch.set_num_threads(os.cpu_count() or 1)
     if not llama_cpp_reference.available:
         print("llama-cpp-python is not installed: no K-quants, and no second opinion on the GGUF files")

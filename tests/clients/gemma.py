@@ -59,6 +59,7 @@ def refuses_chat(server):
 def main():
     binary, path = sys.argv[1:]
     transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     torch.set_num_threads(os.cpu_count() or 1)
     model, fast = load(path)
     tokenizer = spelled_tokenizer(path, fast)

@@ -4,6 +4,8 @@ import peft
 import torch
 import transformers
 
+import published_style
+
 
 def tiny_model(case, tokenizer, seed=11):
     """The case's model in f32 and evaluation mode. No norm is one, no bias is zero, and attention is far from uniform."""
@@ -37,13 +39,6 @@ def random_values(name, parameter, config):
     return scale * noise
 
 
-def rounded(model, dtype):
-    """The same model with its matrices rounded to `dtype`, computed in f32."""
-    copy = transformers.AutoModelForCausalLM.from_config(model.config, dtype=torch.float32).eval()
-    copy.load_state_dict({name: value.to(dtype).to(torch.float32) for name, value in model.state_dict().items()})
-    return copy
-
-
 def with_weights(model, weights):
     """The same model with other weights, named as its own are; a tied head follows the embedding."""
     copy = transformers.AutoModelForCausalLM.from_config(model.config, dtype=torch.float32).eval()
@@ -55,13 +50,14 @@ def with_weights(model, weights):
 
 
 def save_directory(model, tokenizer, folder, kind):
-    """Writes a Hugging Face directory; `kind` is what follows "directory" in a format. Returns the model as it was saved, in f32."""
+    """Writes a Hugging Face directory; `kind` is what follows "directory" in a format. Returns what transformers reads from it, in f32."""
     dtype = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}[kind.split()[0]]
-    saved = rounded(model, dtype)
     limit = {"max_shard_size": "400KB"} if kind.endswith("sharded") else {}
-    rounded(model, dtype).to(dtype).save_pretrained(folder, **limit)
+    with_weights(model, model.state_dict()).to(dtype).save_pretrained(folder, **limit)
     tokenizer.fast.save_pretrained(folder)
-    return saved
+    if kind.endswith("published"):
+        published_style.rewrite(folder)
+    return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
 
 
 def save_adapter(model, targets, folder, seed=17):

@@ -106,7 +106,7 @@ def add_hyperparameters(writer, config):
         writer.add_key_length(head_dimension(config))
         writer.add_value_length(head_dimension(config))
     if config.model_type in ("llama", "mistral", "phi3"):
-        writer.add_rope_dimension_count(head_dimension(config))
+        writer.add_rope_dimension_count(int(head_dimension(config) * config.rope_parameters.get("partial_rotary_factor", 1.0)))
     if getattr(config, "sliding_window", None):
         writer.add_sliding_window(config.sliding_window)
     rope = config.rope_parameters
