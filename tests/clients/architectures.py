@@ -1,4 +1,4 @@
-"""Serves every architecture and compares it with transformers: python architectures.py SERVER [--only NAME ...] [--keep FOLDER]
+"""Serves every architecture and compares it with transformers: python architectures.py SERVER [--only NAME ...] [--formats FORMAT ...]
 
 For each case of `architecture_cases` this makes a tiny model with random weights, its tokenizer and an adapter, writes them as a
 Hugging Face directory and as GGUF files of several types, and holds the server on each to transformers' f32 forward over the same,
@@ -79,7 +79,7 @@ def serve_and_compare(case, form, model, tokenizer, folder, binary, results):
     title = f"{case.name}, {form}"
 
     def held_to(model):
-        return comparison.Reference(lambda ids: tiny_models.logprobs(model, ids), names, gate)
+        return comparison.Reference(model, names, gate)
 
     def with_adapter(server):
         server.upload("random", folder / "adapter")
@@ -138,12 +138,12 @@ def render(tokenizer):
     return ids
 
 
-def run_case(case, binary, folder, results):
+def run_case(case, formats, binary, folder, results):
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = case.tokenizer()
     model = tiny_models.tiny_model(case, tokenizer)
     tiny_models.save_adapter(tiny_models.with_weights(model, model.state_dict()), case.targets, folder / "adapter")
-    for form in case.formats:
+    for form in [form for form in case.formats if form.startswith(formats)]:
         if form in architecture_cases.K_QUANTS and not llama_cpp_reference.available:
             continue
         serve_and_compare(case, form, model, tokenizer, folder, binary, results)
@@ -153,6 +153,7 @@ def main():
     parser = argparse.ArgumentParser(description="Serve every architecture and compare it with transformers.")
     parser.add_argument("server", type=pathlib.Path, help="the release server's binary")
     parser.add_argument("--only", nargs="+", default=[""], help="cases whose names start with one of these")
+    parser.add_argument("--formats", nargs="+", default=[""], help="formats whose names start with one of these; K-quants need F32 too")
     parser.add_argument("--keep", type=pathlib.Path, help="write the models into this folder and leave them there")
     options = parser.parse_args()
     transformers.logging.set_verbosity_error()
@@ -165,7 +166,7 @@ def main():
     results = Results()
     with tempfile.TemporaryDirectory() as work:
         for case in chosen:
-            run_case(case, options.server, (options.keep or pathlib.Path(work)) / case.name, results)
+            run_case(case, tuple(options.formats), options.server, (options.keep or pathlib.Path(work)) / case.name, results)
     print(f"architectures: {results.passed} passed, {results.failed} failed")
     sys.exit(1 if results.failed else 0)
 

@@ -19,7 +19,6 @@ class Server:
     def __init__(self, binary, model, *flags):
         self.command = [str(binary), "--model", str(model), "--host", "127.0.0.1", *flags]
         self.folder = tempfile.TemporaryDirectory()
-        self.session = requests.Session()
 
     def __enter__(self):
         port = free_port()
@@ -45,16 +44,21 @@ class Server:
         deadline = time.monotonic() + STARTUP_SECONDS
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
-                if self.session.get(self.address + "/ready").status_code == 200:
+                if requests.get(self.address + "/ready").status_code == 200:
                     return
             except requests.ConnectionError:
                 pass
             time.sleep(0.02)
-        last = re.sub(r"\x1b\[[0-9;]*m", "", self.log.read_text()).strip()[-800:]
-        raise AssertionError(f"the server did not become ready: {last}")
+        raise AssertionError(f"the server did not become ready: {self.last_words()}")
+
+    def last_words(self):
+        return re.sub(r"\x1b\[[0-9;]*m", "", self.log.read_text()).strip()[-800:]
 
     def post(self, route, body):
-        answer = self.session.post(self.address + route, json=body)
+        try:
+            answer = requests.post(self.address + route, json=body)
+        except requests.ConnectionError:
+            raise AssertionError(f"{route}: the server hung up: {self.last_words()}") from None
         assert answer.status_code == 200, f"{route}: {answer.status_code} {answer.text[:300]}"
         return answer.json()
 
@@ -76,7 +80,7 @@ class Server:
             "config": (folder / "adapter_config.json").read_bytes(),
             "weights": (folder / "adapter_model.safetensors").read_bytes(),
         }
-        answer = self.session.post(self.address + "/v1/adapters", data={"name": name}, files=files)
+        answer = requests.post(self.address + "/v1/adapters", data={"name": name}, files=files)
         assert answer.status_code == 201, f"the adapter was refused: {answer.status_code} {answer.text[:300]}"
 
 

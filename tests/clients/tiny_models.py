@@ -94,3 +94,15 @@ def logprobs(model, ids):
     """Log-probabilities after each of `ids`: a matrix of positions by tokens."""
     with torch.no_grad():
         return torch.log_softmax(model(torch.tensor([ids])).logits[0].float(), dim=-1)
+
+
+def continuation(model, ids):
+    """Log-probabilities after `ids`, then after each likeliest next token in turn, without end."""
+    cache, new = None, list(ids)
+    while True:
+        with torch.no_grad():
+            answer = model(torch.tensor([new]), past_key_values=cache, use_cache=True, logits_to_keep=1)
+        cache = answer.past_key_values
+        row = torch.log_softmax(answer.logits[0, -1].float(), dim=-1)
+        yield row
+        new = [row.argmax().item()]
