@@ -15,6 +15,7 @@ use tasks::Catalog;
 
 use crate::configuration::Configuration;
 use crate::evaluation::Evaluations;
+use crate::hub::{self, HubSettings};
 use crate::loading::startup::register_all;
 use crate::middleware::observe;
 use crate::routes::configure;
@@ -136,7 +137,15 @@ impl StopHandle {
 }
 
 /// Everything that reads files and takes a while.
-fn load(configuration: Configuration) -> Result<Parts> {
+fn load(mut configuration: Configuration) -> Result<Parts> {
+    let path = match hub::named(&configuration.model) {
+        None => configuration.model.clone(),
+        Some(model) => {
+            let path = hub::fetch(&model, &HubSettings::from_environment())?;
+            configuration.served_name.get_or_insert(model.repository);
+            path
+        }
+    };
     let mut options = LoadOptions {
         resolution: configuration.activation_bits,
         kernels: configuration.kernels,
@@ -146,7 +155,7 @@ fn load(configuration: Configuration) -> Result<Parts> {
     if configuration.threads > 0 {
         options.threads = configuration.threads;
     }
-    let model = Model::load(&configuration.model, &options)
+    let model = Model::load(&path, &options)
         .with_context(|| format!("cannot load --model {}", configuration.model.display()))?;
     let engine_configuration = EngineConfig {
         max_queue: configuration.max_queue,

@@ -28,7 +28,8 @@ pub struct Configuration {
     #[arg(long, env = "QUICKCHANGE_PORT", default_value_t = 8080)]
     pub port: u16,
 
-    /// The base model: a GGUF file
+    /// The base model: a GGUF file, a Hugging Face directory with safetensors, or org/name[@revision][:file.gguf] of the
+    /// hub, kept in the cache that HF_HOME or HF_HUB_CACHE names; HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE count too
     #[arg(
         long,
         env = "QUICKCHANGE_MODEL",
@@ -36,7 +37,7 @@ pub struct Configuration {
     )]
     pub model: PathBuf,
 
-    /// Name of the base model in requests and in /v1/models [default: the model file's name in lower case]
+    /// Name of the base model in requests and in /v1/models [default: the model file's name in lower case; org/name for one of the hub]
     #[arg(long, env = "QUICKCHANGE_SERVED_NAME")]
     pub served_name: Option<String>,
 

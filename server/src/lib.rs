@@ -12,6 +12,7 @@ pub mod body;
 pub mod configuration;
 pub mod error;
 pub mod evaluation;
+pub mod hub;
 pub mod inference;
 pub mod loading;
 pub mod metrics;

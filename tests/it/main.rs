@@ -13,6 +13,7 @@ mod completions;
 mod evaluation_jobs;
 mod evaluations;
 mod harness;
+mod hub;
 mod limits;
 mod metrics;
 mod models;

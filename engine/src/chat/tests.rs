@@ -163,3 +163,70 @@ fn a_directory_has_its_template_in_one_of_two_files() {
     write("tokenizer_config.json", "{");
     insta::assert_snapshot!(refusal(), @"DIR/tokenizer_config.json: cannot read the chat template: EOF while parsing an object at line 1 column 1");
 }
+
+/// Renderings by transformers 5.23.0 (`apply_chat_template`) with the tokens of this test.
+#[test]
+fn what_published_templates_are_made_of_renders_as_in_transformers() {
+    let messages = [
+        message("system", " Be brief. "),
+        message("user", " a\n"),
+        message("assistant", "<think>\nhm\n</think>\n\nb"),
+        message("user", "c"),
+    ];
+    let render = |source: &str| {
+        ChatTemplate::new(source.into(), Some("<s>".into()), Some("</s>".into()))
+            .expect("a valid template")
+            .render(&messages, true)
+            .expect("a template that runs")
+    };
+    let alternating = "\
+{% if messages[0]['role'] == 'system' %}{% set rest = messages[1:] %}{% set rule = messages[0]['content'] | trim %}\
+{% else %}{% set rest = messages %}{% endif %}{% for turn in rest %}\
+{% if (turn['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('turns must alternate') }}{% endif %}\
+{{ bos_token if loop.first and rule is defined }}[{{ loop.index }}/{{ loop.length }}]\
+{{ turn['content'].strip() ~ (eos_token if loop.last else '') }}{% endfor %}";
+    assert_eq!(
+        render(alternating),
+        "<s>[1/3]a[2/3]<think>\nhm\n</think>\n\nb[3/3]c</s>"
+    );
+    let thinking = r"{%- set state = namespace(asked=0, last=messages | length - 1) %}
+{%- for turn in messages[::-1] %}
+    {%- if turn.role == 'user' and turn.content is string and not turn.content.startswith('<') %}
+        {%- set state.asked = state.asked + 1 %}
+        {%- set state.last = [state.last, messages | length - 1 - loop.index0] | min %}
+    {%- endif %}
+{%- endfor %}
+{{- state.asked ~ ' ' ~ state.last }}
+{%- for turn in messages if turn.role == 'assistant' %}
+    {%- set words = turn.content.split('</think>')[-1].lstrip('\n') %}
+    {{- '|' + turn.content.split('</think>')[0].rstrip('\n').split('<think>')[-1].lstrip('\n') + '|' + words }}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '\n>' }}
+    {%- if enable_thinking is defined and enable_thinking is false %}
+        {{- 'quiet' }}
+    {%- endif %}
+{%- endif %}
+";
+    assert_eq!(render(thinking), "2 1|hm|b\n>");
+    let tools = r"{%- if not tools is defined %}{%- set tools = 'undefined' %}{%- endif %}
+{{- tools is none }} {{ documents is not none }} {{ date is defined }}
+{%- for turn in messages | selectattr('role', 'equalto', 'user') | list %}
+{%- generation %}
+{{ turn | tojson }}
+{%- endgeneration %}
+{%- if 'tool_calls' in turn %}call{% endif %}
+{%- endfor %} {{ {'z': [1, none, true], 'a': 'é'} | tojson }} {{ messages | map(attribute='role') | join(',') }}";
+    assert_eq!(
+        render(tools),
+        r#"True False False{"role": "user", "content": " a\n"}{"role": "user", "content": "c"} {"z": [1, null, true], "a": "é"} system,user,assistant,user"#
+    );
+}
+
+#[test]
+fn characters_outside_ascii_are_escaped_on_request() {
+    assert_eq!(
+        rendered("{{ 'é🚆' | tojson(ensure_ascii=True) }}"),
+        r#""\u00e9\ud83d\ude86""#
+    );
+}
