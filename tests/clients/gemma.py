@@ -23,6 +23,8 @@ from served import Server
 from tiny_tokenizers import SENTENCES, TRICKY, SpelledTokenizer
 
 PROMPTS = ["The capital of France is", "def area(width, height):\n    return"]
+# At three times this, rounding the adapter to f16 and activations to 16 bits within transformers itself moves its log-probabilities by 0.13.
+ADAPTER_SPREAD = 0.02
 TURNS = ["<start_of_turn>user\nHi<end_of_turn>\n<start_of_turn>model\n", "a<table>b", "\n\n\n\n a     b"]
 
 
@@ -78,7 +80,7 @@ def main():
         results.check("gemma-3-270m, chat", lambda: refuses_chat(server))
         results.check("gemma-3-270m, base", compare)
         results.check("gemma-3-270m, base, long", lambda: compare_next(server, long, model, names))
-        tiny_models.save_adapter(model, PLAIN_TARGETS, folder)
+        tiny_models.save_adapter(model, PLAIN_TARGETS, folder, ADAPTER_SPREAD)
         model = tiny_models.peft.PeftModel.from_pretrained(model, folder).eval()
         server.upload("random", folder)
         results.check("gemma-3-270m, adapter", lambda: compare("random"))

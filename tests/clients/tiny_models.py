@@ -60,9 +60,9 @@ def save_directory(model, tokenizer, folder, kind):
     return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
 
 
-def save_adapter(model, targets, folder, seed=17):
-    """Saves an adapter of rank 5 and scale 3 whose A and B are both random."""
-    torch.manual_seed(seed)
+def save_adapter(model, targets, folder, spread=0.06):
+    """Saves an adapter of rank 5 and scale 3 whose A and B are both random; `spread` is the standard deviation of B."""
+    torch.manual_seed(17)
     config = peft.LoraConfig(r=5, lora_alpha=15, target_modules=list(targets), task_type="CAUSAL_LM")
     adapted = peft.get_peft_model(model, config)
     with torch.no_grad():
@@ -70,7 +70,7 @@ def save_adapter(model, targets, folder, seed=17):
             if "lora_A" in name:
                 parameter.normal_(0, parameter.shape[1] ** -0.5)
             elif "lora_B" in name:
-                parameter.normal_(0, 0.06)
+                parameter.normal_(0, spread)
     adapted.save_pretrained(folder)
     adapted.unload()
 
