@@ -87,7 +87,12 @@ fn main() {
     let started = Instant::now();
     let model = Model::load(&path, &options).expect("the model loads: `make model` fetches it");
     let loaded = started.elapsed();
-    let engine = Engine::start(model, EngineConfig::default()).expect("a CPU has room");
+    // Guessed tokens would measure how repetitive random prompts make the model.
+    let config = EngineConfig {
+        draft_tokens: 0,
+        ..EngineConfig::default()
+    };
+    let engine = Engine::start(model, config).expect("a CPU has room");
     let started = Instant::now();
     let adapters: Adapters = (0..16)
         .map(|seed| random_adapter(engine.base(), seed))
@@ -156,16 +161,21 @@ fn rate(engine: &Engine, workload: &Workload, adapters: &Adapters, random: &mut 
                             moments.push(Instant::now());
                         }
                         GenerateEvent::Finished { .. } => break,
-                        GenerateEvent::Failed(error) => panic!("{error}"),
+                        GenerateEvent::Failed(error) => return Err(error),
                     }
                 }
-                moments
+                Ok(moments)
             })
         })
         .collect();
     let moments: Vec<Vec<Instant>> = streams
         .into_iter()
-        .map(|stream| stream.join().expect("a stream that ends"))
+        .map(|stream| {
+            stream
+                .join()
+                .expect("a stream that ends")
+                .expect("a CPU computes")
+        })
         .collect();
     if workload.answer == 0 {
         return workload.prompt as f64 / (moments[0][0] - started).as_secs_f64();
