@@ -104,6 +104,15 @@ fn main() {
         started.elapsed()
     );
 
+    measure(
+        &engine,
+        &adapters,
+        number("QUICKCHANGE_ROUNDS").unwrap_or(5),
+    );
+}
+
+/// Runs the wanted workloads in turns and prints their rates.
+fn measure(engine: &Engine, adapters: &Adapters, rounds: usize) {
     let filter = std::env::args()
         .nth(1)
         .filter(|text| !text.starts_with('-'));
@@ -111,9 +120,9 @@ fn main() {
     let workloads: Vec<&Workload> = WORKLOADS.iter().filter(wanted).collect();
     let mut rates = vec![Vec::new(); workloads.len()];
     let mut random = ChaCha8Rng::seed_from_u64(1);
-    for _ in 0..number("QUICKCHANGE_ROUNDS").unwrap_or(5) {
+    for _ in 0..rounds {
         for (workload, rates) in workloads.iter().zip(&mut rates) {
-            rates.push(rate(&engine, workload, &adapters, &mut random));
+            rates.push(rate(engine, workload, adapters, &mut random));
         }
     }
     println!(
