@@ -12,8 +12,13 @@ use super::{KernelChoice, Pool, QuantizedRows, SharedPointer};
 
 use tile::{FloatRows, Sums, float_tile, quantized_tile};
 
-/// Tiles of a base matrix that a thread takes at a time.
+/// Tiles of a base matrix that a thread takes at a time when there are few rows.
 const BASE_TILES: usize = 4;
+/// The same when there are many: a group of rows then meets more tiles, and which of its blocks have a second byte is
+/// learnt by the branch predictor once for all of them.
+const BASE_TILES_OF_MANY_ROWS: usize = 24;
+/// More rows are many.
+const FEW_ROWS: usize = 16;
 /// Tiles of an expansion that a thread takes at a time; they are short.
 const EXPANSION_TILES: usize = 24;
 
@@ -110,12 +115,16 @@ pub fn project(
     };
     let reduced_pointer = SharedPointer(output.reduced.as_mut_ptr());
 
-    let base_units = base.tile_count().div_ceil(BASE_TILES);
+    let base_unit = match rows {
+        0..=FEW_ROWS => BASE_TILES,
+        _ => BASE_TILES_OF_MANY_ROWS.min(base.tile_count().div_ceil(2 * pool.threads())),
+    };
+    let base_units = base.tile_count().div_ceil(base_unit);
     let reductions = count_units(groups, reduction_tiles);
     pool.for_each_chunk(base_units + reductions, 1, |start, end| {
         for unit in start..end {
             if unit < base_units {
-                let tiles = unit * BASE_TILES..((unit + 1) * BASE_TILES).min(base.tile_count());
+                let tiles = unit * base_unit..((unit + 1) * base_unit).min(base.tile_count());
                 base_tiles(kernels, base, &input, tiles, &base_span);
                 continue;
             }
