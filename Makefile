@@ -31,6 +31,16 @@ test: ## run every test; those that need the real model are skipped by name when
 	@scripts/fetch-model >/dev/null || echo "make test: no base model, the tests that need it will say that they were skipped" >&2
 	$(CARGO) test --workspace --locked
 
+# Kernel sets beside the fastest, where this CPU has them.
+other_kernels := portable $(if $(shell grep -m1 -o -w avx512_vnni /proc/cpuinfo 2>/dev/null),avx2)
+
+.PHONY: test-kernels
+test-kernels: ## run the tests over HTTP again under every other kernel set that this CPU has
+	@for kernels in $(other_kernels); do \
+		echo "tests with $$kernels kernels"; \
+		QUICKCHANGE_KERNELS=$$kernels $(CARGO) test --locked --package tests --test it; \
+	done
+
 .PHONY: check
 check: ## formatting, lints and documentation, warnings as errors
 	$(CARGO) fmt --all --check

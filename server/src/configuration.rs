@@ -61,7 +61,7 @@ pub struct Configuration {
     #[arg(long, env = "QUICKCHANGE_ACTIVATION_BITS", default_value = "mixed", value_parser = resolution)]
     pub activation_bits: Resolution,
 
-    /// Where to compute: cpu, or cuda or cuda:N in a build with --features cuda
+    /// Where to compute: cpu; cuda or cuda:N in a build with --features cuda; candle-cpu for comparisons
     #[arg(long, env = "QUICKCHANGE_DEVICE", default_value = "cpu", value_parser = device)]
     pub device: ComputeDevice,
 
@@ -170,7 +170,8 @@ fn resolution(text: &str) -> Result<Resolution, String> {
 }
 
 fn device(text: &str) -> Result<ComputeDevice, String> {
-    ComputeDevice::from_name(text).ok_or_else(|| "must be cpu, cuda or cuda:N".to_owned())
+    ComputeDevice::from_name(text)
+        .ok_or_else(|| "must be cpu, cuda, cuda:N or candle-cpu".to_owned())
 }
 
 fn kernels(text: &str) -> Result<KernelChoice, String> {

@@ -20,12 +20,14 @@ async fn the_version_names_the_model_and_the_kernels() {
     let version = app.client.get("/version").await.expect(200);
     let text = version.to_string();
     assert!(text.contains(&app.base.digest), "{version}");
-    assert!(
-        version["kernels"]
-            .as_str()
-            .is_some_and(|kernels| !kernels.is_empty()),
-        "{version}"
-    );
+    let kernels = version["kernels"].as_str().unwrap();
+    match std::env::var("QUICKCHANGE_KERNELS") {
+        Ok(forced) => assert_eq!(kernels, forced),
+        Err(_) => assert!(
+            ["portable", "avx2", "avx512vnni"].contains(&kernels),
+            "{kernels}"
+        ),
+    }
 }
 
 #[tokio::test]

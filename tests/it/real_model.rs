@@ -101,7 +101,7 @@ fn top(logits: &[f32]) -> Vec<(u64, f64)> {
         .collect()
 }
 
-/// The served log-probabilities are within 0.05 of the reference on its five likeliest tokens, and the likeliest token is the
+/// With the activations of the default, the served log-probabilities are within 0.25 of the reference on its five likeliest tokens, and the likeliest token is the
 /// same wherever the reference is sure of it by more than 0.3.
 async fn check_against_reference(
     app: &App,
@@ -129,7 +129,7 @@ async fn check_against_reference(
                 .as_f64()
                 .unwrap_or_else(|| panic!("{token:?} is not among the first 20: {served}"));
             assert!(
-                (got - logprob).abs() <= 0.05,
+                (got - logprob).abs() <= 0.25,
                 "{prompt}, {token:?}: {got} against {logprob}"
             );
             if position == 0 && logprob - expected[1].1 > 0.3 {
