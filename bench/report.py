@@ -73,11 +73,13 @@ def heading(result):
     machine, settings, versions = result["machine"], result["settings"], result["versions"]
     llama = next((facts["system"] for facts in versions.values() if isinstance(facts, dict) and "system" in facts), "")
     enabled = " ".join(part.split(" = ")[0].strip().removeprefix("CPU : ") for part in llama.split("|") if part.strip().endswith("= 1"))
+    measured, asked = len({sample["round"] for sample in result["samples"]}), settings["rounds"]
+    rounds = f"{measured} rounds" if measured == asked else f"{measured} of {asked} rounds"
     kernels = next((facts.get("kernels") for name, facts in versions.items() if name.startswith("quickchange")), None)
     lines = [
         "# Results",
         "",
-        f"Measured {result['date']} with `{result['command']}` in {result['seconds'] / 60:.0f} minutes: {settings['rounds']} rounds in turns, {settings['threads']} threads for every peer.",
+        f"Measured {result['date']} with `{result['command']}` in {result['seconds'] / 60:.0f} minutes: {rounds} in turns, {settings['threads']} threads for every peer.",
         "Figures are the median over the rounds, with the least and the greatest round in brackets. README.md says how each is taken.",
         "",
         f"- Machine: {machine['processor']}, {machine['cores']} cores ({', '.join(machine['features'])}), {machine['memory_gib']} GiB, {machine['system']}.",
