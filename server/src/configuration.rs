@@ -28,8 +28,8 @@ pub struct Configuration {
     #[arg(long, env = "QUICKCHANGE_PORT", default_value_t = 8080)]
     pub port: u16,
 
-    /// The base model: a GGUF file, a Hugging Face directory with safetensors, or org/name[@revision][:file.gguf] of the
-    /// hub, kept in the cache that HF_HOME or HF_HUB_CACHE names; HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE count too
+    /// The base model: a GGUF file, a Hugging Face directory with safetensors, or a repository of the hub, as
+    /// org/name, org/name@revision or org/name:file.gguf, kept in the cache that HF_HOME or HF_HUB_CACHE names; HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE count too
     #[arg(
         long,
         env = "QUICKCHANGE_MODEL",
