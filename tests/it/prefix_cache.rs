@@ -89,11 +89,6 @@ async fn the_second_turn_of_a_chat_finds_the_first_with_its_answer() {
         text.contains("quickchange_draft_tokens_total{outcome=\"accepted\"}"),
         "{text}"
     );
-    // One token over and over is guessed right most of the time.
-    assert!(
-        sum(&text, "quickchange_draft_tokens_total") > 10.0,
-        "{text}"
-    );
 }
 
 #[tokio::test]
