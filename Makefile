@@ -75,5 +75,5 @@ train-pretrained: model ## train the adapters of pretrained/ anew: make train-pr
 	$(train) --model "$(model_file)" --task sentiment --method fticl --shots 2 --train-size 2000 --epochs 1 --data "$(DATA)" --out pretrained/sentiment-fticl
 
 .PHONY: evaluate-pretrained
-evaluate-pretrained: ## measure the adapters of pretrained/ through a server that runs (QUICKCHANGE_DATA=folder make serve) and write their cards
+evaluate-pretrained: ## measure the adapters of pretrained/ through a server that runs (QUICKCHANGE_ACTIVATION_BITS=16 QUICKCHANGE_DATA=folder make serve) and write their cards
 	scripts/evaluate-pretrained

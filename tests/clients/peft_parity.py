@@ -1,6 +1,6 @@
 """Adapters made by PEFT serve here, and ours load in PEFT, with the same logits: python peft_parity.py ADDRESS MODEL.gguf PRETRAINED
 
-The reference runs the dequantised GGUF in f32; the server computes with quantised weights and 16-bit activations. The reference's five
+The reference runs the dequantised GGUF in f32; the server computes with quantised weights and, as tests/clients/run starts it, 16-bit activations. The reference's five
 likeliest tokens must be served within 0.05 of its log-probability, and the likeliest token must be the same wherever the reference is
 sure of it by 0.3.
 """
