@@ -2,7 +2,7 @@
 
 use adapters::{Adapter, BaseModel, LoraModule, Projection, Version};
 
-use crate::kernels::{Expansion, LowRank, PackedMatrix};
+use crate::kernels::{Expansion, LowRank, PackedMatrix, PackedReduction};
 
 /// An adapter's weights, ready for the kernels and immutable.
 pub struct PreparedAdapter {
@@ -115,7 +115,7 @@ fn stack(
     }
     let ranks = reduction.len() / inputs;
     (ranks > 0).then(|| LowRank {
-        reduction: PackedMatrix::from_floats(&reduction, ranks, inputs),
+        reduction: PackedReduction::from_floats(&reduction, ranks, inputs),
         expansions,
     })
 }

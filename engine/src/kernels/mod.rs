@@ -22,7 +22,7 @@ pub use attention::{AttentionRows, AttentionShape, BLOCK_TOKENS, KvView, attend_
 pub use elementwise::{geglu_row, rms_norm_row, rope_row, swiglu_row};
 pub use mapped::MappedFile;
 pub use norm::add_normed;
-pub use packed::{PackError, PackedMatrix, TILE_ROWS};
+pub use packed::{PackError, PackedMatrix, PackedReduction, TILE_ROWS};
 pub use pool::Pool;
 pub use product::{BatchRows, Expansion, LowRank, ProjectionOutput, RowGroup, project};
 pub use rotary::{HeadTransform, KvRow, RotaryTable, rotate_and_store};

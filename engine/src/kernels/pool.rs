@@ -106,6 +106,35 @@ impl Pool {
         });
     }
 
+    /// Runs `part(start, end)` over `0..items` like [`Pool::for_each_chunk`], in chunks of up to `most` that shrink as
+    /// fewer items remain: few enough to cost little, and short at the end so that no thread waits long for another.
+    pub fn for_each_run<F>(&mut self, items: usize, most: usize, part: F)
+    where
+        F: Fn(usize, usize) + Sync,
+    {
+        let threads = self.threads();
+        if threads == 1 || items <= 1 {
+            return self.for_each_chunk(items, items, part);
+        }
+        let next = AtomicUsize::new(0);
+        self.run(|| {
+            let mut start = next.load(Ordering::Relaxed);
+            while start < items {
+                let share = (items - start).div_ceil(2 * threads);
+                let end = start + share.min(most.max(1));
+                let taken =
+                    next.compare_exchange_weak(start, end, Ordering::Relaxed, Ordering::Relaxed);
+                match taken {
+                    Ok(_) => {
+                        part(start, end);
+                        start = next.load(Ordering::Relaxed);
+                    }
+                    Err(now) => start = now,
+                }
+            }
+        });
+    }
+
     fn run<F: Fn() + Sync>(&mut self, task: F) {
         unsafe fn call<F: Fn()>(data: *const ()) {
             // SAFETY: `data` points at the closure of the `run` call below, which outlives the operation.
@@ -213,20 +242,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_item_is_done_exactly_once_for_any_thread_count() {
+    fn every_item_is_done_once_by_chunks_and_once_by_runs_for_any_thread_count() {
         for threads in [1, 2, 3] {
             let mut pool = Pool::new(threads);
             for items in [0, 1, 7, 64, 1000] {
                 let counts: Vec<AtomicUsize> = (0..items).map(|_| AtomicUsize::new(0)).collect();
-                pool.for_each_chunk(items, 5, |start, end| {
+                let count = |start: usize, end: usize| {
                     for count in &counts[start..end] {
                         count.fetch_add(1, Ordering::Relaxed);
                     }
-                });
+                };
+                pool.for_each_chunk(items, 5, count);
+                pool.for_each_run(items, 9, count);
                 assert!(
                     counts
                         .iter()
-                        .all(|count| count.load(Ordering::Relaxed) == 1)
+                        .all(|count| count.load(Ordering::Relaxed) == 2)
                 );
             }
         }

@@ -3,8 +3,11 @@
 //! Rows of one stored type make a section, so a stack of matrices of several types keeps each as it is. Q4_0, Q4_1, Q5_0,
 //! Q5_1, Q8_0, Q4_K, Q5_K, Q6_K, F16, BF16 and F32 keep their size; every other type is dequantised to f32.
 
+mod reduction;
 mod stored;
 pub(super) mod tiles;
+
+use std::ops::Range;
 
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
@@ -12,6 +15,8 @@ use half::{bf16, f16};
 
 use crate::gguf::RawTensor;
 
+pub use reduction::PackedReduction;
+pub(super) use reduction::{RANKS, ReductionValues};
 use stored::{interleave, pack_rows};
 use tiles::{Tile, TileQ4, TileQ4K, TileQ5, TileQ5K, TileQ6K, TileQ8};
 
@@ -52,14 +57,14 @@ struct Section {
     first_tile: usize,
 }
 
-/// One tile of a matrix and the output columns it computes.
-pub(super) struct PlacedTile<'a> {
+/// Tiles of one section that follow each other, and the output columns they compute.
+pub(super) struct TileRun<'a> {
     pub(super) tiles: &'a Tiles,
-    /// Number of the tile in `tiles`.
-    pub(super) index: usize,
+    /// Numbers of the run's tiles in `tiles`.
+    pub(super) indices: Range<usize>,
     pub(super) inputs: usize,
     pub(super) first_output: usize,
-    /// Up to 16; the rest of the tile is padding.
+    /// Columns of all the tiles; the rest of the last one is padding.
     pub(super) outputs: usize,
 }
 
@@ -166,17 +171,25 @@ impl PackedMatrix {
         self.tile_count
     }
 
-    pub(super) fn tile(&self, tile: usize) -> PlacedTile<'_> {
-        let after = |section: &Section| section.first_tile <= tile;
-        let section = &self.sections[self.sections.partition_point(after) - 1];
-        let index = tile - section.first_tile;
-        PlacedTile {
-            tiles: &section.tiles,
-            index,
-            inputs: self.inputs,
-            first_output: section.first_output + index * TILE_ROWS,
-            outputs: TILE_ROWS.min(section.outputs - index * TILE_ROWS),
-        }
+    /// The tiles `tiles` of the matrix, a run for each section that has some of them.
+    pub(super) fn runs(&self, tiles: Range<usize>) -> impl Iterator<Item = TileRun<'_>> {
+        let after = |section: &Section| section.first_tile <= tiles.start;
+        let first = self.sections.partition_point(after) - 1;
+        let end = tiles.end;
+        let sections = self.sections[first..].iter();
+        let sections = sections.take_while(move |section| section.first_tile < end);
+        sections.map(move |section| {
+            let count = section.outputs.div_ceil(TILE_ROWS);
+            let start = tiles.start.saturating_sub(section.first_tile);
+            let indices = start..count.min(tiles.end - section.first_tile);
+            TileRun {
+                tiles: &section.tiles,
+                inputs: self.inputs,
+                first_output: section.first_output + start * TILE_ROWS,
+                outputs: section.outputs.min(indices.end * TILE_ROWS) - start * TILE_ROWS,
+                indices,
+            }
+        })
     }
 
     /// Writes the elements of row `row`, as the product sees them, to `out` of `inputs` elements.

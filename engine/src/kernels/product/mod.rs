@@ -3,24 +3,25 @@
 //! Work is shared among the pool's threads by output tiles. Rows of different adapters go through one call, in two
 //! rounds whatever their number: first the base product and every `x · Aᵀ`, then every `+= (x · Aᵀ) · Bᵀ`.
 
-mod tile;
+mod floats;
+mod prefetch;
+mod quantized;
+mod reduction;
+mod span;
 
 use std::ops::Range;
 
-use super::packed::{BLOCK, PackedMatrix, TILE_ROWS};
+use super::packed::{BLOCK, PackedMatrix, PackedReduction, RANKS};
 use super::{KernelChoice, Pool, QuantizedRows, SharedPointer};
 
-use tile::{FloatRows, Sums, float_tile, quantized_tile};
+use floats::{FloatRows, float_tiles};
+use quantized::quantized_tiles;
+use reduction::{Reduced, reduce};
+use span::Span;
 
-/// Tiles of a base matrix that a thread takes at a time when there are few rows.
-const BASE_TILES: usize = 4;
-/// The same when there are many: a group of rows then meets more tiles, and which of its blocks have a second byte is
-/// learnt by the branch predictor once for all of them.
-const BASE_TILES_OF_MANY_ROWS: usize = 24;
-/// More rows are many.
-const FEW_ROWS: usize = 16;
-/// Tiles of an expansion that a thread takes at a time; they are short.
-const EXPANSION_TILES: usize = 24;
+/// Tiles of a base matrix that a thread takes at a time at most when several groups of rows meet them: they fit its cache,
+/// and which blocks of a group have a second byte is learnt by the branch predictor once for all of them.
+const TILES_OF_MANY_ROWS: usize = 24;
 
 /// One `Bᵀ` with its scale folded in: reads some of the reduced columns, adds to some of the output columns.
 pub struct Expansion {
@@ -35,7 +36,7 @@ pub struct Expansion {
 /// The low-rank deltas of projections that share their input: the `A`s below each other, one expansion for each.
 pub struct LowRank {
     /// `[sum of ranks, inputs]`.
-    pub reduction: PackedMatrix,
+    pub reduction: PackedReduction,
     /// Expansions to disjoint output columns, in order.
     pub expansions: Vec<Expansion>,
 }
@@ -105,114 +106,108 @@ pub fn project(
 ) {
     let rows = input.floats.len() / base.inputs();
     check(base, &input, groups, (rows, output.values.len()));
-    let widest = groups.iter().map(|group| group.delta.reduction.outputs());
-    let reduced_stride = widest.max().unwrap_or(0);
-    output.reduced.resize(rows * reduced_stride, 0.0);
-    let base_span = Span {
+    let widest = groups.iter().map(|group| group.delta.reduction.units());
+    let stride = widest.max().unwrap_or(0) * RANKS;
+    output.reduced.resize(rows * stride, 0.0);
+    let span = Span {
         pointer: SharedPointer(output.values.as_mut_ptr()),
         stride: base.outputs(),
         accumulate: output.accumulate,
     };
-    let reduced_pointer = SharedPointer(output.reduced.as_mut_ptr());
+    let pointer = SharedPointer(output.reduced.as_mut_ptr());
+    let reduced = Reduced { pointer, stride };
 
-    let base_unit = match rows {
-        0..=FEW_ROWS => BASE_TILES,
-        _ => BASE_TILES_OF_MANY_ROWS.min(base.tile_count().div_ceil(2 * pool.threads())),
+    let tiles = base.tile_count();
+    let reductions = groups.iter().map(|group| group.delta.reduction.units());
+    let most = match rows > kernels.row_group() {
+        true => TILES_OF_MANY_ROWS,
+        false => tiles,
     };
-    let base_units = base.tile_count().div_ceil(base_unit);
-    let reductions = count_units(groups, reduction_tiles);
-    pool.for_each_chunk(base_units + reductions, 1, |start, end| {
-        for unit in start..end {
-            if unit < base_units {
-                let tiles = unit * base_unit..((unit + 1) * base_unit).min(base.tile_count());
-                base_tiles(kernels, base, &input, tiles, &base_span);
-                continue;
-            }
-            let (group, tile) = find_unit(groups, unit - base_units, reduction_tiles);
-            let RowGroup { rows, delta } = group;
-            let span = Span {
-                pointer: reduced_pointer.offset(rows.start * reduced_stride),
-                stride: reduced_stride,
-                accumulate: false,
-            };
-            let inputs = base.inputs();
-            let values = &input.floats[rows.start * inputs..rows.end * inputs];
-            let rows = FloatRows::new(values, inputs, rows.len());
-            float_tiles(kernels, &delta.reduction, &rows, tile..tile + 1, &span);
-        }
+    let units = tiles + reductions.sum::<usize>();
+    pool.for_each_run(units, most, |start, end| {
+        base_tiles(
+            kernels,
+            base,
+            &input,
+            start.min(tiles)..end.min(tiles),
+            &span,
+        );
+        let units = start.max(tiles) - tiles..end.max(tiles) - tiles;
+        reduce_units(kernels, groups, (input.floats, units), reduced);
     });
     if groups.is_empty() {
         return;
     }
 
-    let reduced = output.reduced.as_slice();
-    let expansions = count_units(groups, expansion_runs);
-    pool.for_each_chunk(expansions, 1, |start, end| {
-        for unit in start..end {
-            let (group, unit) = find_unit(groups, unit, expansion_runs);
-            expand(kernels, group, unit, (reduced, reduced_stride), &base_span);
-        }
+    let reduced = (output.reduced.as_slice(), stride);
+    let span = Span {
+        accumulate: true,
+        ..span
+    };
+    let units = groups.iter().map(|group| group.delta.expansion_tiles());
+    pool.for_each_run(units.sum(), usize::MAX, |start, end| {
+        expand_units(kernels, groups, (reduced, start..end), &span);
     });
 }
 
-/// Runs the `unit`-th run of tiles of a group's expansions.
-fn expand(
+impl LowRank {
+    fn expansion_tiles(&self) -> usize {
+        let tiles = |one: &Expansion| one.matrix.tile_count();
+        self.expansions.iter().map(tiles).sum()
+    }
+}
+
+/// Reduces with units `units` of all groups' reductions.
+fn reduce_units(
     kernels: KernelChoice,
-    group: &RowGroup<'_>,
-    mut unit: usize,
-    (reduced, stride): (&[f32], usize),
-    output: &Span,
+    groups: &[RowGroup<'_>],
+    (floats, mut units): (&[f32], Range<usize>),
+    reduced: Reduced,
 ) {
-    for expansion in &group.delta.expansions {
-        let tiles = expansion.matrix.tile_count();
-        let runs = tiles.div_ceil(EXPANSION_TILES);
-        if unit >= runs {
-            unit -= runs;
-            continue;
+    for RowGroup { rows, delta } in groups {
+        let matrix = &delta.reduction;
+        let inputs = matrix.inputs();
+        for unit in take(&mut units, matrix.units()) {
+            let pointer = reduced.pointer.offset(rows.start * reduced.stride);
+            let values = &floats[rows.start * inputs..rows.end * inputs];
+            let rows = FloatRows::new(values, inputs, rows.len());
+            reduce(kernels, matrix, unit, &rows, Reduced { pointer, ..reduced });
         }
-        let start = group.rows.start * stride + expansion.reduced_column;
-        let rows = FloatRows::new(&reduced[start..], stride, group.rows.len());
-        let span = Span {
-            pointer: output
-                .pointer
-                .offset(group.rows.start * output.stride + expansion.output_column),
-            stride: output.stride,
-            accumulate: true,
-        };
-        let tiles = unit * EXPANSION_TILES..((unit + 1) * EXPANSION_TILES).min(tiles);
-        return float_tiles(kernels, &expansion.matrix, &rows, tiles, &span);
     }
 }
 
-/// Units of work in all groups, where `count` says how many a delta has.
-fn count_units(groups: &[RowGroup<'_>], count: fn(&LowRank) -> usize) -> usize {
-    groups.iter().map(|group| count(group.delta)).sum()
-}
-
-/// The group that unit `unit` of all belongs to, and its number in that group.
-fn find_unit<'a, 'g>(
-    groups: &'a [RowGroup<'g>],
-    mut unit: usize,
-    count: fn(&LowRank) -> usize,
-) -> (&'a RowGroup<'g>, usize) {
-    for group in groups {
-        let units = count(group.delta);
-        if unit < units {
-            return (group, unit);
+/// Adds tiles `tiles` of all groups' expansions.
+fn expand_units(
+    kernels: KernelChoice,
+    groups: &[RowGroup<'_>],
+    ((reduced, stride), mut tiles): ((&[f32], usize), Range<usize>),
+    span: &Span,
+) {
+    for RowGroup { rows, delta } in groups {
+        for expansion in &delta.expansions {
+            let matrix = &expansion.matrix;
+            let tiles = take(&mut tiles, matrix.tile_count());
+            if tiles.is_empty() {
+                continue;
+            }
+            let start = rows.start * stride + expansion.reduced_column;
+            let reduced = FloatRows::new(&reduced[start..], stride, rows.len());
+            let span = span.from(rows.start, expansion.output_column);
+            for_row_groups(kernels, rows.len(), |rows| {
+                for run in matrix.runs(tiles.clone()) {
+                    let target = span.target(rows.start, &run);
+                    float_tiles(kernels, &run, (&reduced, rows.clone()), target);
+                }
+            });
         }
-        unit -= units;
     }
-    unreachable!("units are numbered below their count")
 }
 
-fn reduction_tiles(delta: &LowRank) -> usize {
-    delta.reduction.tile_count()
-}
-
-/// Runs of tiles in all expansions of a delta.
-fn expansion_runs(delta: &LowRank) -> usize {
-    let runs = |one: &Expansion| one.matrix.tile_count().div_ceil(EXPANSION_TILES);
-    delta.expansions.iter().map(runs).sum()
+/// The part of `range` that lies in `0..count`; what remains of `range` then counts from there.
+fn take(range: &mut Range<usize>, count: usize) -> Range<usize> {
+    let taken = range.start.min(count)..range.end.min(count);
+    *range = range.start.max(count) - count..range.end.max(count) - count;
+    taken
 }
 
 fn check(
@@ -242,13 +237,6 @@ fn check(
     }
 }
 
-/// Where tile sums go: row `i` of the product starts at `i * stride`.
-struct Span {
-    pointer: SharedPointer,
-    stride: usize,
-    accumulate: bool,
-}
-
 /// Tiles of the base over all rows. A group of rows meets all the tiles before the next, as it fits the nearest cache.
 fn base_tiles(
     kernels: KernelChoice,
@@ -259,52 +247,24 @@ fn base_tiles(
 ) {
     let count = input.floats.len() / base.inputs();
     let floats = FloatRows::new(input.floats, base.inputs(), count);
-    for_row_groups(kernels, count, |rows, sums| {
-        for tile in tiles.clone() {
-            let tile = base.tile(tile);
-            if tile.tiles.is_quantized() {
-                quantized_tile(kernels, &tile, (input.quantized, &rows), sums);
+    if tiles.is_empty() {
+        return;
+    }
+    for_row_groups(kernels, count, |rows| {
+        for run in base.runs(tiles.clone()) {
+            let target = span.target(rows.start, &run);
+            if run.tiles.is_quantized() {
+                quantized_tiles(kernels, &run, (input.quantized, rows.clone()), target);
             } else {
-                float_tile(kernels, &tile, (&floats, &rows), sums);
+                float_tiles(kernels, &run, (&floats, rows.clone()), target);
             }
-            span.take(
-                rows.start,
-                &sums[..rows.len()],
-                (tile.first_output, tile.outputs),
-            );
-        }
-    });
-}
-
-/// Tiles of a float matrix over all `rows`.
-fn float_tiles(
-    kernels: KernelChoice,
-    matrix: &PackedMatrix,
-    rows: &FloatRows<'_>,
-    tiles: Range<usize>,
-    span: &Span,
-) {
-    for_row_groups(kernels, rows.count, |group, sums| {
-        for tile in tiles.clone() {
-            let tile = matrix.tile(tile);
-            float_tile(kernels, &tile, (rows, &group), sums);
-            span.take(
-                group.start,
-                &sums[..group.len()],
-                (tile.first_output, tile.outputs),
-            );
         }
     });
 }
 
 /// Splits rows into groups of 1, 2, 3, 4 or 8, which share their pass over a tile.
-fn for_row_groups(
-    kernels: KernelChoice,
-    rows: usize,
-    mut run: impl FnMut(Range<usize>, &mut Sums),
-) {
+fn for_row_groups(kernels: KernelChoice, rows: usize, mut run: impl FnMut(Range<usize>)) {
     let most = kernels.row_group();
-    let mut sums = Sums::default();
     let mut first = 0;
     while first < rows {
         let count = match rows - first {
@@ -312,33 +272,7 @@ fn for_row_groups(
             4..=7 => 4,
             remaining => remaining,
         };
-        run(first..first + count, &mut sums);
+        run(first..first + count);
         first += count;
-    }
-}
-
-impl Span {
-    /// Writes or adds the sums of a tile, for consecutive rows from `first` on.
-    fn take(
-        &self,
-        first: usize,
-        sums: &[[f32; TILE_ROWS]],
-        (first_output, outputs): (usize, usize),
-    ) {
-        for (index, sums) in sums.iter().enumerate() {
-            let start =
-                (self.pointer.get()).wrapping_add((first + index) * self.stride + first_output);
-            // SAFETY: `check` made sure that every row and column lies inside the buffer. In one round, a tile's columns
-            // of a row belong to one matrix (groups have disjoint rows, expansions disjoint columns), and one thread has
-            // it.
-            let out = unsafe { std::slice::from_raw_parts_mut(start, outputs) };
-            if self.accumulate {
-                for (out, sum) in out.iter_mut().zip(sums) {
-                    *out += sum;
-                }
-            } else {
-                out.copy_from_slice(&sums[..outputs]);
-            }
-        }
     }
 }

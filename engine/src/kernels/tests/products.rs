@@ -168,13 +168,14 @@ proptest! {
     #[test]
     fn deltas_are_added_to_their_own_rows_and_columns(
         before in 0usize..5, changed in 1usize..12, after in 0usize..5, seed in any::<u64>(),
+        inputs in 17usize..80, rank in 1usize..11,
     ) {
-        let (inputs, outputs, rank) = (32, 50, 3);
+        let outputs = 50;
         let rows = before + changed + after;
         let (packed, dense) = matrix(GgmlDType::F32, outputs, inputs, seed);
         let (a, b) = (random(seed ^ 3, rank * inputs), random(seed ^ 4, 20 * rank));
         let delta = LowRank {
-            reduction: PackedMatrix::from_floats(&a, rank, inputs),
+            reduction: PackedReduction::from_floats(&a, rank, inputs),
             expansions: vec![Expansion {
                 matrix: PackedMatrix::from_floats(&b, 20, rank),
                 reduced_column: 0,

@@ -1,0 +1,97 @@
+//! `x · Aᵀ`: rows of floats with the few rows of an adapter's `A`.
+//!
+//! Lanes run along the inputs, not along the outputs as in a tile: a rank of 8 would leave half of a tile empty.
+
+use super::floats::{FloatRows, FloatWeight};
+use super::prefetch::prefetch_after;
+use crate::kernels::packed::{PackedReduction, RANKS, ReductionValues, TILE_ROWS};
+use crate::kernels::set::{KernelSet, Operation};
+use crate::kernels::{KernelChoice, SharedPointer};
+
+/// Where reduced values go: row `i` starts at `i * stride`, and each is a multiple of four wide.
+#[derive(Clone, Copy)]
+pub(super) struct Reduced {
+    pub(super) pointer: SharedPointer,
+    pub(super) stride: usize,
+}
+
+/// The products of `rows` with ranks `4 · unit` to `4 · unit + 3`.
+pub(super) fn reduce(
+    kernels: KernelChoice,
+    matrix: &PackedReduction,
+    unit: usize,
+    rows: &FloatRows<'_>,
+    reduced: Reduced,
+) {
+    let steps = matrix.inputs().div_ceil(TILE_ROWS);
+    let unit_range = unit * steps..(unit + 1) * steps;
+    let out = Reduced {
+        pointer: reduced.pointer.offset(unit * RANKS),
+        ..reduced
+    };
+    match matrix.values() {
+        ReductionValues::F16(all) => of_rows(kernels, &all[unit_range], matrix.inputs(), rows, out),
+        ReductionValues::F32(all) => of_rows(kernels, &all[unit_range], matrix.inputs(), rows, out),
+    }
+}
+
+fn of_rows<W: FloatWeight>(
+    kernels: KernelChoice,
+    weights: &[[[W; TILE_ROWS]; RANKS]],
+    inputs: usize,
+    rows: &FloatRows<'_>,
+    reduced: Reduced,
+) {
+    let mut first = 0;
+    while first < rows.count {
+        let from = |count: usize| {
+            let pointer = reduced.pointer.offset(first * reduced.stride);
+            (count, Reduced { pointer, ..reduced })
+        };
+        let (count, out) = from(if rows.count - first >= 4 { 4 } else { 1 });
+        match count {
+            4 => kernels.run(Dots::<_, 4>(weights, rows.group(first, inputs), out)),
+            _ => kernels.run(Dots::<_, 1>(weights, rows.group(first, inputs), out)),
+        }
+        first += count;
+    }
+}
+
+/// Weights `[inputs / 16][4 ranks][16]`, the rows they meet and where the four sums of each row go.
+struct Dots<'a, W, const ROWS: usize>(&'a [[[W; TILE_ROWS]; RANKS]], [&'a [f32]; ROWS], Reduced);
+
+impl<W: FloatWeight, const ROWS: usize> Operation for Dots<'_, W, ROWS> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: KernelSet>(self, set: S) {
+        let Self(weights, rows, reduced) = self;
+        let mut totals = [[set.splat(0.0); RANKS]; ROWS];
+        let rows = rows.map(|row| row.as_chunks::<TILE_ROWS>());
+        for (step, weights) in weights.iter().enumerate() {
+            prefetch_after(weights);
+            let weights: [S::Floats; RANKS] = [0, 1, 2, 3].map(|rank| W::load(set, &weights[rank]));
+            for (totals, (chunks, rest)) in totals.iter_mut().zip(rows) {
+                let values = match chunks.get(step) {
+                    Some(values) => set.load(values),
+                    None => {
+                        let mut padded = [0.0; TILE_ROWS];
+                        padded[..rest.len()].copy_from_slice(rest);
+                        set.load(&padded)
+                    }
+                };
+                for (total, weights) in totals.iter_mut().zip(weights) {
+                    *total = set.fma(values, weights, *total);
+                }
+            }
+        }
+        for (row, totals) in totals.iter().enumerate() {
+            let start = reduced.pointer.get().wrapping_add(row * reduced.stride);
+            for (rank, total) in totals.iter().enumerate() {
+                // SAFETY: rows of `stride` elements, which `project` rounds up to whole units, and every unit of a row
+                // belongs to one thread.
+                unsafe { start.wrapping_add(rank).write(set.sum(*total)) };
+            }
+        }
+    }
+}
