@@ -67,11 +67,14 @@ impl<W: FloatWeight, const ROWS: usize> Operation for Dots<'_, W, ROWS> {
     fn run<S: KernelSet>(self, set: S) {
         let Self(weights, rows, reduced) = self;
         let mut totals = [[set.splat(0.0); RANKS]; ROWS];
-        let rows = rows.map(|row| row.as_chunks::<TILE_ROWS>());
         for (step, weights) in weights.iter().enumerate() {
             prefetch_after(weights);
-            let weights: [S::Floats; RANKS] = [0, 1, 2, 3].map(|rank| W::load(set, &weights[rank]));
-            for (totals, (chunks, rest)) in totals.iter_mut().zip(rows) {
+            let mut loaded = [set.splat(0.0); RANKS];
+            for (loaded, weights) in loaded.iter_mut().zip(weights) {
+                *loaded = W::load(set, weights);
+            }
+            for (totals, row) in totals.iter_mut().zip(rows) {
+                let (chunks, rest) = row.as_chunks::<TILE_ROWS>();
                 let values = match chunks.get(step) {
                     Some(values) => set.load(values),
                     None => {
@@ -80,7 +83,7 @@ impl<W: FloatWeight, const ROWS: usize> Operation for Dots<'_, W, ROWS> {
                         set.load(&padded)
                     }
                 };
-                for (total, weights) in totals.iter_mut().zip(weights) {
+                for (total, weights) in totals.iter_mut().zip(loaded) {
                     *total = set.fma(values, weights, *total);
                 }
             }
