@@ -6,8 +6,8 @@ use crate::batch::{Layout, RowGroups, Segment, WantedRow, adapter_spans, row_gro
 use crate::config::{Activation, Rotary};
 use crate::kernels::{
     AttentionRows, AttentionShape, BatchRows, HeadTransform, KernelChoice, KvView, LowRank,
-    PackedMatrix, Pool, ProjectionOutput, QuantizedRows, RotaryTable, RowGroup, add_normed,
-    attend_rows, geglu_row, project, rms_norm_row, rotate_and_store, swiglu_row,
+    PackedMatrix, Pool, ProjectionOutput, QuantizedRows, QueryGroups, RotaryTable, RowGroup,
+    add_normed, attend_rows, geglu_row, project, rms_norm_row, rotate_and_store, swiglu_row,
 };
 use crate::kv::KvCache;
 use crate::model::KernelModel;
@@ -33,6 +33,7 @@ struct Buffers {
     normed: Vec<f32>,
     projected: Vec<f32>,
     attended: Vec<f32>,
+    query_groups: QueryGroups,
     /// What is normed before it is added to the residual stream.
     added: Vec<f32>,
     gate_up: Vec<f32>,
@@ -279,6 +280,7 @@ impl Buffers {
             normed: Vec::new(),
             projected: Vec::new(),
             attended: Vec::new(),
+            query_groups: QueryGroups::default(),
             added: Vec::new(),
             gate_up: Vec::new(),
             activated: Vec::new(),
@@ -315,7 +317,8 @@ impl Buffers {
             stride: query_width + 2 * shape.kv_heads * shape.head_dim,
             view,
         };
-        attend_rows(pool, kernels, shape, &rows, &mut self.attended);
+        let groups = &mut self.query_groups;
+        attend_rows(pool, kernels, shape, (&rows, groups), &mut self.attended);
         let out = (self.attended.as_mut_slice(), query_width);
         self.quantized.produce(pool, kernels, out, |_, _| {});
     }

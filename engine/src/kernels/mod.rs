@@ -11,6 +11,7 @@ mod mapped;
 mod norm;
 mod packed;
 mod pool;
+mod prefetch;
 mod product;
 mod rotary;
 mod set;
@@ -18,7 +19,9 @@ mod set;
 mod tests;
 
 pub use activation::{QuantizedRows, Resolution};
-pub use attention::{AttentionRows, AttentionShape, BLOCK_TOKENS, KvView, attend_rows};
+pub use attention::{
+    AttentionRows, AttentionShape, BLOCK_TOKENS, KvView, QueryGroups, attend_rows,
+};
 pub use elementwise::{geglu_row, rms_norm_row, rope_row, swiglu_row};
 pub use mapped::MappedFile;
 pub use norm::add_normed;

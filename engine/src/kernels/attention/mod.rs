@@ -3,10 +3,8 @@
 
 mod online;
 
-use std::array::from_fn;
-use std::ops::Range;
-
 use half::f16;
+use std::array::from_fn;
 
 use super::{KernelChoice, Pool, SharedPointer};
 
@@ -14,8 +12,9 @@ use online::Queries;
 
 /// Tokens in one block of the cache.
 pub const BLOCK_TOKENS: usize = super::set::LANES;
-/// Rows of one sequence that may share a pass over its keys and values.
-const MOST_QUERIES: usize = 8;
+
+/// Units of work that a thread takes at a time at most: contexts differ in length.
+const UNITS: usize = 4;
 
 /// The shape of the attention of a model.
 #[derive(Debug, Clone, Copy)]
@@ -80,6 +79,46 @@ pub struct AttentionRows<'a, F> {
     pub view: F,
 }
 
+/// Which queries share a pass over the keys and values of a key head; scratch that is kept between calls.
+#[derive(Default)]
+pub struct QueryGroups(Vec<QueryGroup>);
+
+/// Some queries of one key head, the query heads of which are counted row after row from `row` on.
+#[derive(Clone, Copy)]
+struct QueryGroup {
+    row: usize,
+    first: usize,
+    count: usize,
+}
+
+impl QueryGroups {
+    /// Groups the queries of `rows` rows with `heads` query heads for a key head; rows with one table stand together.
+    fn fill<'v>(
+        &mut self,
+        (rows, heads, most): (usize, usize, usize),
+        view: impl Fn(usize) -> KvView<'v>,
+    ) {
+        self.0.clear();
+        let mut row = 0;
+        while row < rows {
+            let table = view(row).table;
+            let same = |other: &usize| std::ptr::eq(view(*other).table, table);
+            let run = (row..rows).take_while(same).count();
+            let mut first = 0;
+            while first < run * heads {
+                let count = match run * heads - first {
+                    8.. => most,
+                    4..=7 => 4,
+                    remaining => remaining,
+                };
+                self.0.push(QueryGroup { row, first, count });
+                first += count;
+            }
+            row += run;
+        }
+    }
+}
+
 /// Softmax attention of every row: writes `[rows, heads, head_dim]`.
 ///
 /// Blocks are visited in order with a running maximum (Milakov & Gimelshein 2018, *Online normalizer calculation for
@@ -93,33 +132,33 @@ pub fn attend_rows<'v, F: Fn(usize) -> KvView<'v> + Sync>(
     pool: &mut Pool,
     kernels: KernelChoice,
     shape: &AttentionShape,
-    rows: &AttentionRows<'_, F>,
+    (rows, groups): (&AttentionRows<'_, F>, &mut QueryGroups),
     out: &mut [f32],
 ) {
     let width = shape.heads * shape.head_dim;
     let count = out.len() / width;
     assert!(out.len() == count * width && rows.stride >= width);
     assert!(count == 0 || rows.queries.len() >= (count - 1) * rows.stride + width);
-    // Small enough to keep all threads busy, large enough to share keys and values where there are many rows.
-    let run = (count / (4 * pool.threads())).clamp(1, MOST_QUERIES);
+    let heads = shape.heads / shape.kv_heads;
+    groups.fill((count, heads, kernels.row_group()), &rows.view);
+    let groups = groups.0.as_slice();
     let out = SharedPointer(out.as_mut_ptr());
-    let units = count.div_ceil(run) * shape.kv_heads;
-    pool.for_each_chunk(units, 1, |start, end| {
+    // Neighbours look at the same head, whose keys and values may still be in the cache of the core.
+    pool.for_each_run(groups.len() * shape.kv_heads, UNITS, |start, end| {
         for unit in start..end {
-            let first = unit / shape.kv_heads * run;
             let job = Job {
                 kernels,
                 shape,
-                kv_head: unit % shape.kv_heads,
+                kv_head: unit / groups.len(),
                 rows,
                 out: &out,
             };
-            job.attend(first..(first + run).min(count));
+            job.attend(groups[unit % groups.len()]);
         }
     });
 }
 
-/// Attention of one key head for some rows.
+/// Attention of one key head for some queries.
 struct Job<'a, F> {
     kernels: KernelChoice,
     shape: &'a AttentionShape,
@@ -129,31 +168,14 @@ struct Job<'a, F> {
 }
 
 impl<'v, F: Fn(usize) -> KvView<'v>> Job<'_, F> {
-    fn attend(&self, mut rows: Range<usize>) {
-        let heads = self.shape.heads / self.shape.kv_heads;
-        let most = self.kernels.row_group();
-        while !rows.is_empty() {
-            let view = (self.rows.view)(rows.start);
-            let same = |row: &usize| std::ptr::eq((self.rows.view)(*row).table, view.table);
-            let run = rows.clone().take_while(same).count();
-            let queries = run * heads;
-            let mut next = 0;
-            while next < queries {
-                let count = match queries - next {
-                    8.. => most,
-                    4..=7 => 4,
-                    remaining => remaining,
-                };
-                match count {
-                    8 => self.queries::<8>(&view, rows.start, next),
-                    4 => self.queries::<4>(&view, rows.start, next),
-                    3 => self.queries::<3>(&view, rows.start, next),
-                    2 => self.queries::<2>(&view, rows.start, next),
-                    _ => self.queries::<1>(&view, rows.start, next),
-                }
-                next += count;
-            }
-            rows.start += run;
+    fn attend(&self, group: QueryGroup) {
+        let view = (self.rows.view)(group.row);
+        match group.count {
+            8 => self.queries::<8>(&view, group.row, group.first),
+            4 => self.queries::<4>(&view, group.row, group.first),
+            3 => self.queries::<3>(&view, group.row, group.first),
+            2 => self.queries::<2>(&view, group.row, group.first),
+            _ => self.queries::<1>(&view, group.row, group.first),
         }
     }
 

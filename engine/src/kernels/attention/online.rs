@@ -9,6 +9,7 @@ use half::f16;
 
 use super::{AttentionShape, BLOCK_TOKENS, KvView};
 use crate::kernels::elementwise::exponential;
+use crate::kernels::prefetch::prefetch;
 use crate::kernels::set::{KernelSet, LANES, Operation};
 
 /// Queries of one key head over one sequence, with the tokens each sees and where its result goes.
@@ -48,11 +49,15 @@ impl<const COUNT: usize> Operation for Queries<'_, COUNT> {
             (start, end) = (start.min(visible.start), end.max(visible.end));
             out.fill(0.0);
         }
-        for index in start / BLOCK_TOKENS..end.div_ceil(BLOCK_TOKENS) {
-            let block = self.view.table[index] as usize;
-            let keys = self.view.keys(self.shape, block, self.kv_head);
-            let values = self.view.values(self.shape, block, self.kv_head);
-            let scores = self.scores(set, keys);
+        let end = end.div_ceil(BLOCK_TOKENS);
+        for index in start / BLOCK_TOKENS..end {
+            let (keys, values) = self.block(index);
+            let following = if index + 1 < end {
+                self.block(index + 1)
+            } else {
+                Default::default()
+            };
+            let scores = self.scores(set, keys, following);
             let mut all_see_all = true;
             for query in 0..COUNT {
                 let slots = slots(&self.visible[query], index);
@@ -81,16 +86,40 @@ impl<const COUNT: usize> Operation for Queries<'_, COUNT> {
     }
 }
 
-impl<const COUNT: usize> Queries<'_, COUNT> {
-    /// Scores of a block's tokens for each query; those of tokens not written yet are anything.
+impl<'a, const COUNT: usize> Queries<'a, COUNT> {
+    /// Keys and values of block `index` of the sequence.
     #[inline(always)]
-    fn scores<S: KernelSet>(&self, set: S, keys: &[f16]) -> [S::Floats; COUNT] {
+    fn block(&self, index: usize) -> (&'a [f16], &'a [f16]) {
+        let (view, block) = (self.view, self.view.table[index] as usize);
+        (
+            view.keys(self.shape, block, self.kv_head),
+            view.values(self.shape, block, self.kv_head),
+        )
+    }
+
+    /// Scores of a block's tokens for each query; those of tokens not written yet are anything. Meanwhile the block that
+    /// follows, if any, is fetched.
+    #[inline(always)]
+    fn scores<S: KernelSet>(
+        &self,
+        set: S,
+        keys: &[f16],
+        following: (&[f16], &[f16]),
+    ) -> [S::Floats; COUNT] {
         let keys = keys.as_chunks::<LANES>().0;
+        let next_keys = following.0.as_chunks::<LANES>().0;
+        let next_values = following.1.as_chunks::<LANES>().0;
         // Even and odd elements are summed apart, so that one addition need not wait for the last.
         let mut sums = [[set.splat(0.0); COUNT]; 2];
         let scale = set.splat(self.shape.scale);
         let mut first = 0;
         while first + 1 < keys.len() {
+            if let Some(next) = next_keys.get(first..first + 2) {
+                prefetch(next);
+            }
+            if let Some(next) = next_values.get(first..first + 2) {
+                prefetch(next);
+            }
             for step in 0..2 {
                 let keys = set.load_f16(&keys[first + step]);
                 for (sum, query) in sums[step].iter_mut().zip(&self.queries) {

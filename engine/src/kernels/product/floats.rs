@@ -4,10 +4,10 @@ use std::ops::Range;
 
 use half::{bf16, f16};
 
-use super::prefetch::prefetch_after;
 use super::span::Target;
 use crate::kernels::KernelChoice;
 use crate::kernels::packed::{TILE_ROWS, TileRun, Tiles};
+use crate::kernels::prefetch::prefetch_after;
 use crate::kernels::set::{KernelSet, Operation};
 
 /// Float rows, possibly a range of columns of wider ones.

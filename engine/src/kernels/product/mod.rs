@@ -4,7 +4,6 @@
 //! rounds whatever their number: first the base product and every `x · Aᵀ`, then every `+= (x · Aᵀ) · Bᵀ`.
 
 mod floats;
-mod prefetch;
 mod quantized;
 mod reduction;
 mod span;

@@ -3,11 +3,11 @@
 
 use std::ops::Range;
 
-use super::prefetch::prefetch_after;
 use super::span::Target;
 use crate::kernels::activation::BlockScale;
 use crate::kernels::packed::tiles::{AffineTile, Tile, TileQ6K, TileQ8};
 use crate::kernels::packed::{BLOCK, TileRun, Tiles};
+use crate::kernels::prefetch::prefetch_after;
 use crate::kernels::set::{KernelSet, Operation};
 use crate::kernels::{KernelChoice, QuantizedRows, Resolution};
 

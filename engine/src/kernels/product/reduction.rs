@@ -3,8 +3,8 @@
 //! Lanes run along the inputs, not along the outputs as in a tile: a rank of 8 would leave half of a tile empty.
 
 use super::floats::{FloatRows, FloatWeight};
-use super::prefetch::prefetch_after;
 use crate::kernels::packed::{PackedReduction, RANKS, ReductionValues, TILE_ROWS};
+use crate::kernels::prefetch::prefetch_after;
 use crate::kernels::set::{KernelSet, Operation};
 use crate::kernels::{KernelChoice, SharedPointer};
 

@@ -72,7 +72,8 @@ fn attention(
         },
     };
     let mut out = vec![f32::NAN; queries.len()];
-    attend_rows(&mut Pool::new(2), kernels, shape, &rows, &mut out);
+    let groups = &mut QueryGroups::default();
+    attend_rows(&mut Pool::new(2), kernels, shape, (&rows, groups), &mut out);
     out
 }
 
