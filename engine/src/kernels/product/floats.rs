@@ -136,7 +136,7 @@ impl<W: FloatWeight, const ROWS: usize> Operation for Floats<'_, W, ROWS> {
                     *total = set.add(*total, other);
                 }
             }
-            target.take(set, index, totals);
+            target.take(set, index, &totals);
         }
     }
 }

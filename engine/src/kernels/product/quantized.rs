@@ -89,6 +89,32 @@ impl<'a, const ROWS: usize, const FINE: bool> RowBlocks<'a, ROWS, FINE> {
             },
         }
     }
+
+    /// Block `block` of row `row`: its first bytes, its second ones where it has them, and its scale.
+    ///
+    /// # Safety
+    ///
+    /// `row < ROWS` and `block < blocks`.
+    #[inline(always)]
+    unsafe fn at(
+        &self,
+        row: usize,
+        block: usize,
+    ) -> (&'a [i8; BLOCK], Option<&'a [i8; BLOCK]>, &'a BlockScale) {
+        debug_assert!(row < ROWS && block < self.blocks);
+        let at = row * self.blocks + block;
+        // SAFETY: `new` took `ROWS * blocks` elements of each, of `fine` if FINE is set. Checks here would have the compiler
+        // put off all the sums of a block to after the last of them, and spill what they need.
+        unsafe {
+            let scale = self.scales.get_unchecked(at);
+            let fine = if FINE && scale.fine {
+                Some(self.fine.get_unchecked(at))
+            } else {
+                None
+            };
+            (self.coarse.get_unchecked(at), fine, scale)
+        }
+    }
 }
 
 /// Weights `scale · quant + minimum`: a block adds `scale · unit · Σ quants + minimum · Σ activations`.
@@ -111,21 +137,20 @@ impl<T: AffineTile, const ROWS: usize, const FINE: bool> Operation for Affine<'_
                 for block in 0..T::BLOCKS {
                     let (weights, scale, minimum) = tile.block(set, block);
                     for (row, total) in totals.iter_mut().enumerate() {
-                        let at = row * rows.blocks + index * T::BLOCKS + block;
-                        let mut dot = set.dot(&weights, T::BITS, &rows.coarse[at]);
-                        let BlockScale {
-                            unit, sum, fine, ..
-                        } = rows.scales[at];
-                        if FINE && fine {
-                            dot = set.combine(dot, set.dot(&weights, T::BITS, &rows.fine[at]));
+                        // SAFETY: `chunks_exact` gave no more blocks of weights than a row of activations has.
+                        let (coarse, fine, activations) =
+                            unsafe { rows.at(row, index * T::BLOCKS + block) };
+                        let mut dot = set.dot(&weights, T::BITS, coarse);
+                        if let Some(fine) = fine {
+                            dot = set.combine(dot, set.dot(&weights, T::BITS, fine));
                         }
-                        let scale = set.mul(scale, set.splat(unit));
+                        let scale = set.mul(scale, set.splat(activations.unit));
                         *total = set.fma(set.to_floats(dot), scale, *total);
-                        *total = set.fma(minimum, set.splat(sum), *total);
+                        *total = set.fma(minimum, set.splat(activations.sum), *total);
                     }
                 }
             }
-            target.take(set, number, totals);
+            target.take(set, number, &totals);
         }
     }
 }
@@ -149,23 +174,22 @@ impl<const ROWS: usize, const FINE: bool> Operation for Middle8<'_, ROWS, FINE> 
                 prefetch_after(std::slice::from_ref(tile));
                 let (weights, scale) = tile.block(set);
                 for (row, total) in totals.iter_mut().enumerate() {
-                    let at = row * rows.blocks + block;
-                    let mut dot = set.dot_8(&weights, &rows.coarse[at]);
-                    let BlockScale {
-                        unit, quants, fine, ..
-                    } = rows.scales[at];
-                    if FINE && fine {
-                        dot = set.combine(dot, set.dot_8(&weights, &rows.fine[at]));
+                    // SAFETY: `chunks_exact` gave no more blocks of weights than a row of activations has.
+                    let (coarse, fine, activations) = unsafe { rows.at(row, block) };
+                    let mut dot = set.dot_8(&weights, coarse);
+                    if let Some(fine) = fine {
+                        dot = set.combine(dot, set.dot_8(&weights, fine));
                     }
                     if S::OFFSET_8 != 0 {
-                        let offset = -S::OFFSET_8 * (quants[0] + quants[1]);
+                        let [first, last] = activations.quants;
+                        let offset = -S::OFFSET_8 * (first + last);
                         dot = set.add_ints(dot, set.splat_int(offset));
                     }
-                    let scale = set.mul(scale, set.splat(unit));
+                    let scale = set.mul(scale, set.splat(activations.unit));
                     *total = set.fma(set.to_floats(dot), scale, *total);
                 }
             }
-            target.take(set, number, totals);
+            target.take(set, number, &totals);
         }
     }
 }
@@ -193,25 +217,24 @@ impl<const ROWS: usize, const FINE: bool> Operation for Middle6<'_, ROWS, FINE> 
                 for block in 0..TileQ6K::BLOCKS {
                     let (weights, scales) = tile.block(set, block);
                     for (row, total) in totals.iter_mut().enumerate() {
-                        let at = row * rows.blocks + index * TileQ6K::BLOCKS + block;
-                        let mut dots = set.dot_halves(&weights, &rows.coarse[at]);
-                        let BlockScale {
-                            unit, quants, fine, ..
-                        } = rows.scales[at];
-                        if FINE && fine {
-                            let fine = set.dot_halves(&weights, &rows.fine[at]);
+                        // SAFETY: `chunks_exact` gave no more blocks of weights than a row of activations has.
+                        let (coarse, fine, activations) =
+                            unsafe { rows.at(row, index * TileQ6K::BLOCKS + block) };
+                        let mut dots = set.dot_halves(&weights, coarse);
+                        if let Some(fine) = fine {
+                            let fine = set.dot_halves(&weights, fine);
                             dots = [set.combine(dots[0], fine[0]), set.combine(dots[1], fine[1])];
                         }
-                        let unit = set.splat(unit);
+                        let unit = set.splat(activations.unit);
                         for half in 0..2 {
-                            let offset = set.splat_int(-32 * quants[half]);
+                            let offset = set.splat_int(-32 * activations.quants[half]);
                             let dot = set.to_floats(set.add_ints(dots[half], offset));
                             *total = set.fma(dot, set.mul(scales[half], unit), *total);
                         }
                     }
                 }
             }
-            target.take(set, number, totals);
+            target.take(set, number, &totals);
         }
     }
 }

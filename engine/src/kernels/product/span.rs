@@ -52,11 +52,11 @@ impl Target<'_> {
         &self,
         set: S,
         tile: usize,
-        sums: [S::Floats; ROWS],
+        sums: &[S::Floats; ROWS],
     ) {
         let column = tile * TILE_ROWS;
         let columns = TILE_ROWS.min(self.outputs - column);
-        for (row, sums) in sums.into_iter().enumerate() {
+        for (row, &sums) in sums.iter().enumerate() {
             let at = (self.first_row + row) * self.span.stride + self.first_output + column;
             let start = self.span.pointer.get().wrapping_add(at);
             // SAFETY: `project` made sure that every row and column lies inside the buffer. In one round, a tile's columns
