@@ -41,7 +41,9 @@ pub use manifest::{Manifest, Method};
 pub use name::AdapterName;
 pub use projection::Projection;
 pub use registry::{Entry, Policy, Registry, RegistryError, VersionStatus};
-pub use store::{IgnoredEntry, IgnoredReason, Store, StoreContents, StoreError, StoredAdapter};
+pub use store::{
+    IgnoredEntry, IgnoredReason, Staged, Store, StoreContents, StoreError, StoredAdapter,
+};
 pub use summary::Summary;
 pub use targets::Targets;
 pub use version::Version;

@@ -34,6 +34,9 @@ pub use self::error::StoreError;
 use crate::{AdapterFiles, AdapterName, CONFIG_FILE, MANIFEST_FILE, Version, WEIGHTS_FILE};
 
 const STAGING: &str = ".staging";
+/// What stands for a name and a version while its files are staged.
+const STAGED_NAME: &str = "name";
+const STAGED_VERSION: &str = "version";
 
 /// Adapters on disk, under one root that one process at a time writes.
 ///
@@ -43,6 +46,14 @@ pub struct Store {
     root: PathBuf,
     /// Held while a staged change is renamed into place, not while it is staged.
     changes: Mutex<()>,
+}
+
+/// An adapter's files on the disk, not yet part of the store.
+#[derive(Debug)]
+pub struct Staged {
+    /// Where the name's versions are, or will be.
+    directory: PathBuf,
+    staging: TempDir,
 }
 
 impl Store {
@@ -88,7 +99,6 @@ impl Store {
         version: &Version,
         files: &AdapterFiles,
     ) -> Result<(), StoreError> {
-        let directory = self.directory(name)?;
         let got = files.version()?;
         if got != *version {
             return Err(StoreError::VersionMismatch {
@@ -97,11 +107,32 @@ impl Store {
                 got,
             });
         }
-        let staging = self.stage()?;
-        let staged_name = staging.path().join("name");
-        let staged = staged_name.join(version.as_str());
+        self.commit(self.stage(name, files)?, version)
+    }
+
+    /// Writes files beside the store, so that [`Store::commit`] has next to nothing left to do once they are known to be
+    /// good. Nothing is stored yet; what is staged and not committed is deleted.
+    ///
+    /// # Errors
+    /// `Adapter` for a name that is not one, `Io`.
+    pub fn stage(&self, name: &str, files: &AdapterFiles) -> Result<Staged, StoreError> {
+        let directory = self.directory(name)?;
+        let staging = self.staging()?;
+        let staged = staging.path().join(STAGED_NAME).join(STAGED_VERSION);
         fs_err::create_dir_all(&staged)?;
         write_files(&staged, files)?;
+        Ok(Staged { directory, staging })
+    }
+
+    /// Makes staged files a version of their name, as [`Store::save`] does. `version` must be that of the files.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn commit(&self, staged: Staged, version: &Version) -> Result<(), StoreError> {
+        let Staged { directory, staging } = staged;
+        let staged_name = staging.path().join(STAGED_NAME);
+        let staged = staged_name.join(version.as_str());
+        fs_err::rename(staged_name.join(STAGED_VERSION), &staged)?;
         sync_directory(&staged_name)?;
 
         let _changing = self.changing();
@@ -156,7 +187,7 @@ impl Store {
     pub fn remove(&self, name: &str) -> Result<(), StoreError> {
         let directory = self.directory(name)?;
         // Declared before the lock, so that the files are deleted after it is released.
-        let staging = self.stage()?;
+        let staging = self.staging()?;
         let _changing = self.changing();
         self.discard(&directory, &staging)
     }
@@ -169,7 +200,7 @@ impl Store {
     /// `Adapter` for a name that is not one, `Io`.
     pub fn remove_version(&self, name: &str, version: &Version) -> Result<(), StoreError> {
         let directory = self.directory(name)?;
-        let staging = self.stage()?;
+        let staging = self.staging()?;
         let _changing = self.changing();
         let place = directory.join(version.as_str());
         if !exists(&place)? {
@@ -216,7 +247,7 @@ impl Store {
     }
 
     /// A directory of its own for one change, deleted with what is left in it when it is dropped.
-    fn stage(&self) -> Result<TempDir, StoreError> {
+    fn staging(&self) -> Result<TempDir, StoreError> {
         Ok(tempfile::tempdir_in(self.root.join(STAGING))?)
     }
 
@@ -226,7 +257,7 @@ impl Store {
     }
 
     fn replace_active(&self, directory: &Path, active: &Active) -> Result<(), StoreError> {
-        let staging = self.stage()?;
+        let staging = self.staging()?;
         let staged = staging.path().join(active::FILE);
         write_synced(&staged, &active.to_json())?;
         fs_err::rename(&staged, directory.join(active::FILE))?;

@@ -16,6 +16,9 @@ const PROBES: [&str; 4] = [
     "### Input:\nThe kettle broke after two days.\n### Sentiment:",
 ];
 
+/// `[probes][vocabulary]`.
+pub(crate) type ProbeLogits = Vec<Vec<f32>>;
+
 /// Why an adapter's effect could not be measured.
 #[derive(Debug, thiserror::Error)]
 pub enum EffectError {
@@ -31,22 +34,35 @@ impl Engine {
     /// How far an adapter moves the next-token distribution: the mean Kullback-Leibler divergence from the base over a
     /// few fixed prompts, nats. Exactly 0 for an adapter that changes no logit, not a number for one whose logits overflow.
     pub async fn effect(&self, adapter: Arc<PreparedAdapter>) -> Result<f64, EffectError> {
-        let mut total = 0.0;
-        for probe in PROBES {
-            let prompt = self.tokenizer().encode_prompt(probe);
-            let mut answers = Vec::with_capacity(2);
-            for adapter in [None, Some(Arc::clone(&adapter))] {
-                let request = LogitsRequest {
-                    prompt: prompt.clone(),
-                    adapter,
-                    priority: Priority::Interactive,
-                };
-                let answer = self.logits(request)?;
-                answers.push(answer.await.map_err(|_| EngineError::Stopped)??);
+        let base = match self.base_probes().get() {
+            Some(base) => base,
+            None => {
+                let answers = self.probe(None).await?;
+                self.base_probes().get_or_init(|| answers)
             }
-            total += divergence(&answers[1], &answers[0]);
-        }
+        };
+        let answers = self.probe(Some(adapter)).await?;
+        let pairs = answers.iter().zip(base);
+        let total: f64 = pairs.map(|(answer, base)| divergence(answer, base)).sum();
         Ok(total / PROBES.len() as f64)
+    }
+
+    /// The logits behind each probe.
+    async fn probe(
+        &self,
+        adapter: Option<Arc<PreparedAdapter>>,
+    ) -> Result<ProbeLogits, EffectError> {
+        let mut answers = Vec::with_capacity(PROBES.len());
+        for probe in PROBES {
+            let request = LogitsRequest {
+                prompt: self.tokenizer().encode_prompt(probe),
+                adapter: adapter.clone(),
+                priority: Priority::Interactive,
+            };
+            let answer = self.logits(request)?;
+            answers.push(answer.await.map_err(|_| EngineError::Stopped)??);
+        }
+        Ok(answers)
     }
 }
 

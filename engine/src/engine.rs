@@ -1,7 +1,7 @@
 //! The handle to the engine and the thread behind it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc as thread_channel};
+use std::sync::{Arc, OnceLock, mpsc as thread_channel};
 use std::thread::JoinHandle;
 
 use adapters::{Adapter, BaseModel};
@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::adapter::PreparedAdapter;
 use crate::chat::ChatTemplate;
 use crate::config::ModelConfig;
+use crate::effect::ProbeLogits;
 use crate::error::{EngineError, LoadError, SubmitError};
 use crate::executor::Executor;
 use crate::generation::{Generation, GenerationLimits};
@@ -84,6 +85,8 @@ struct Shared {
     chat_template: Option<Arc<ChatTemplate>>,
     draining: AtomicBool,
     board: Board,
+    /// What the base answers to the effect probes, once one was asked for.
+    base_probes: OnceLock<ProbeLogits>,
 }
 
 struct JoinOnDrop(Option<JoinHandle<()>>);
@@ -112,6 +115,7 @@ impl Engine {
             chat_template: model.chat_template().cloned(),
             draining: AtomicBool::new(false),
             board: Board::new(config.kv_blocks()),
+            base_probes: OnceLock::new(),
             config,
         });
         let (blocks, positions) = (shared.config.kv_blocks(), shared.max_model_len());
@@ -142,6 +146,10 @@ impl Engine {
     /// The model's dimensions.
     pub fn config(&self) -> &ModelConfig {
         &self.shared.model
+    }
+
+    pub(crate) fn base_probes(&self) -> &OnceLock<ProbeLogits> {
+        &self.shared.base_probes
     }
 
     /// The model's tokenizer.

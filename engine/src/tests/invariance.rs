@@ -128,6 +128,7 @@ fn kernel_sets_agree_up_to_rounding() {
     for other in all {
         let pairs = portable.iter().zip(&other);
         let worst = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        assert!(worst < 2e-3, "a logit differs by {worst}");
+        // Sums of another order or without fused operations take some activations to the next quant.
+        assert!(worst < 5e-3, "a logit differs by {worst}");
     }
 }

@@ -3,6 +3,7 @@
 //! Changes of one name are serialised; different names load side by side. Nothing is published before every check has passed, so a
 //! bad adapter changes nothing for anybody. What an adapter *is* and which checks it must pass is for `adapters` to say.
 
+mod background;
 mod locks;
 mod probe;
 mod publish;
@@ -14,11 +15,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use actix_web::web::Data;
-use adapters::{Adapter, AdapterFiles, AdapterName, Entry, RegistryError, Summary, resolve_under};
+use adapters::{
+    Adapter, AdapterFiles, AdapterName, Entry, RegistryError, Staged, Summary, resolve_under,
+};
 use engine::PreparedAdapter;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use background::in_background;
 pub use locks::NameLocks;
 pub use publish::{activate, remove, remove_version, rollback};
 
@@ -83,7 +87,6 @@ pub struct Loaded {
 
 /// An adapter that passed every check which does not need the model to run.
 struct Prepared {
-    files: AdapterFiles,
     summary: Summary,
     weights: Arc<PreparedAdapter>,
     tensors_matched: usize,
@@ -124,7 +127,13 @@ async fn load_and_publish(state: &Data<State>, request: LoadRequest) -> Result<L
     }
     let _memory = state.name_locks.loading_slot().await;
     let started = Instant::now();
-    let prepared = prepare(state, request.source).await?;
+    let files = read(state, request.source).await?;
+    // Written beside the store meanwhile; a bad adapter's files are deleted with `staged`.
+    let (prepared, staged) = tokio::join!(
+        prepare(state, Arc::clone(&files)),
+        stage(state, &request.name, files)
+    );
+    let prepared = prepared?;
     let effect = probe::effect(&state.engine, &request.name, &prepared.weights).await?;
     let report = LoadReport {
         tensors_matched: prepared.tensors_matched,
@@ -133,7 +142,8 @@ async fn load_and_publish(state: &Data<State>, request: LoadRequest) -> Result<L
         effect_kl: effect,
         load_ms: started.elapsed().as_secs_f64() * 1000.0,
     };
-    let entry = publish::publish(state, &request.name, prepared, request.activate).await?;
+    let entry =
+        publish::publish(state, &request.name, (prepared, staged?), request.activate).await?;
     tracing::info!(
         adapter = request.name,
         version = %entry.active,
@@ -148,31 +158,41 @@ async fn load_and_publish(state: &Data<State>, request: LoadRequest) -> Result<L
     })
 }
 
-/// Reads, validates and prepares on a thread that may block.
-async fn prepare(state: &Data<State>, source: Source) -> Result<Prepared, ApiError> {
+async fn read(state: &Data<State>, source: Source) -> Result<Arc<AdapterFiles>, ApiError> {
+    let path = match source {
+        Source::Upload(files) => return Ok(Arc::new(*files)),
+        Source::Path(path) => path,
+    };
     let state = state.clone();
-    blocking(move || {
-        let files = match source {
-            Source::Upload(files) => *files,
-            Source::Path(path) => {
-                let directory: PathBuf =
-                    resolve_under(&state.configuration.adapter_roots(), &path)?;
-                AdapterFiles::read(&directory, &state.limits())?
-            }
-        };
-        prepare_files(&state, files, unix_seconds())
+    in_background(move || {
+        let directory: PathBuf = resolve_under(&state.configuration.adapter_roots(), &path)?;
+        Ok(Arc::new(AdapterFiles::read(&directory, &state.limits())?))
     })
     .await
 }
 
-fn prepare_files(state: &State, files: AdapterFiles, created: u64) -> Result<Prepared, ApiError> {
-    let adapter = Adapter::parse(&files, state.engine.base(), &state.limits())?;
+async fn prepare(state: &Data<State>, files: Arc<AdapterFiles>) -> Result<Prepared, ApiError> {
+    let state = state.clone();
+    in_background(move || prepare_files(&state, &files, unix_seconds())).await
+}
+
+async fn stage(
+    state: &Data<State>,
+    name: &str,
+    files: Arc<AdapterFiles>,
+) -> Result<Staged, ApiError> {
+    let (state, name) = (state.clone(), name.to_owned());
+    in_background(move || Ok(state.store.stage(&name, &files)?)).await
+}
+
+/// Validates and packs.
+fn prepare_files(state: &State, files: &AdapterFiles, created: u64) -> Result<Prepared, ApiError> {
+    let adapter = Adapter::parse(files, state.engine.base(), &state.limits())?;
     Ok(Prepared {
         summary: Summary::of(&adapter, created),
         weights: Arc::new(state.engine.prepare(&adapter)),
         tensors_matched: adapter.tensors_matched,
         modules: adapter.modules.len(),
-        files,
     })
 }
 

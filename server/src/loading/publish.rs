@@ -4,21 +4,21 @@
 use std::sync::Arc;
 
 use actix_web::web::Data;
-use adapters::{AdapterFiles, Entry, Policy, Version};
+use adapters::{AdapterFiles, Entry, Policy, Staged, Version};
 
 use super::{Prepared, blocking};
 use crate::error::ApiError;
 use crate::state::State;
 
-/// Stores a prepared version and registers it.
+/// Stores a version that was prepared and staged, and registers it.
 pub(super) async fn publish(
     state: &Data<State>,
     name: &str,
-    prepared: Prepared,
+    (prepared, staged): (Prepared, Staged),
     activate: bool,
 ) -> Result<Entry, ApiError> {
     let version = prepared.summary.version.clone();
-    save(state, name, &version, prepared.files).await?;
+    save(state, name, &version, staged).await?;
     let known = state.registry.get(name);
     state.registry.insert(
         name,
@@ -113,7 +113,7 @@ async fn save(
     state: &Data<State>,
     name: &str,
     version: &Version,
-    files: AdapterFiles,
+    staged: Staged,
 ) -> Result<(), ApiError> {
     let (state, name, version) = (state.clone(), name.to_owned(), version.clone());
     blocking(move || {
@@ -123,7 +123,7 @@ async fn save(
             let original = AdapterFiles::read(directory, &state.limits())?;
             state.store.save(&name, &original.version()?, &original)?;
         }
-        Ok(state.store.save(&name, &version, &files)?)
+        Ok(state.store.commit(staged, &version)?)
     })
     .await
 }

@@ -96,7 +96,7 @@ async fn register(state: &State, found: &Found<'_>, source: &str) {
 async fn try_register(state: &State, found: &Found<'_>) -> Result<(), ApiError> {
     AdapterName::parse(found.name, &state.reserved_names())?;
     let files = AdapterFiles::read(found.directory, &state.limits())?;
-    let prepared = prepare_files(state, files, created(found.directory))?;
+    let prepared = prepare_files(state, &files, created(found.directory))?;
     probe::effect(&state.engine, found.name, &prepared.weights).await?;
     let weights = Arc::clone(&prepared.weights);
     let version = prepared.summary.version.clone();
