@@ -1,6 +1,7 @@
 """RESULTS.md from the samples of a run: `python report.py results/measurements.json` prints it again without measuring anything."""
 
 import json
+import pathlib
 import sys
 
 import targets
@@ -23,6 +24,7 @@ def markdown(result):
         growth(samples),
         disturbances(samples),
         cold(samples),
+        profile(result),
         agreement(result),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -163,8 +165,8 @@ def gaps_by_depth(samples, columns):
 def disturbances(samples):
     """What one request costs another."""
     text = "## What one request costs another"
-    metrics = [("usual gap, ms", "usual_gap_ms"), ("its p99, ms", "usual_gap_p99_ms"), ("largest gap, ms", "largest_gap_ms"), ("ratio", "stall_ratio"), ("it lasted, ms", "disturbance_ms")]
-    cases = (("long_prompt-2048-base", "Four running streams meet a prompt of 2048 tokens"), ("swap-64-one", "Four running streams, two on an adapter that is replaced by an upload"))
+    metrics = [("usual gap, ms", "usual_gap_ms"), ("its p99, ms", "usual_gap_p99_ms"), ("p50 meanwhile", "meanwhile_p50_ms"), ("p99 meanwhile", "meanwhile_p99_ms"), ("largest meanwhile", "largest_gap_ms"), ("largest / usual", "stall_ratio"), ("it lasted, ms", "disturbance_ms")]
+    cases = (("undisturbed-64-one", "Four running streams, nothing happens: what the machine does to the gaps by itself"), ("long_prompt-2048-base", "Four running streams meet a prompt of 2048 tokens"), ("swap-64-one", "Four running streams, two on an adapter that is replaced by an upload"))
     for workload, title in cases:
         rows = [[peer] + [cell(samples.value(peer, workload, metric)) for _, metric in metrics] for peer in samples.peers if samples.value(peer, workload, "stall_ratio")]
         if rows:
@@ -187,6 +189,17 @@ def cold(samples):
     return "## Start, adapters, memory\n\n" + table([""] + [title for title, _ in columns], rows) + "\n\n" + note
 
 
+def profile(result):
+    """Shares of the processor's time, what profile.py found."""
+    found = result.get("profile")
+    if not found:
+        return ""
+    stages = list(dict.fromkeys(stage for shares in found["shares"].values() for stage in shares))
+    rows = [[stage] + [f"{100 * shares.get(stage, 0):.1f} %" for shares in found["shares"].values()] for stage in stages]
+    note = f"Samples of the server's threads by `perf`, taken at `{found['commit']}` with `{found['command']}`. Both engine threads are counted whole, so waiting for the other one shows."
+    return "## Where the time goes\n\n" + table([""] + list(found["shares"]), rows) + "\n\n" + note
+
+
 def agreement(result):
     """That all computed the same thing."""
     rows = [[line["peer"], line["adapter"]] + [f"{line[name]:.3f}" for name in ("mean", "worst", "without_adapter")] for line in result["agreement"]]
@@ -196,6 +209,13 @@ def agreement(result):
     return title + table(["", "adapter", "mean", "largest", "mean against our base"], rows)
 
 
+def load(path):
+    """The samples of a run, and the profile that lies beside them."""
+    path = pathlib.Path(path)
+    result = json.loads(path.read_text(encoding="utf-8"))
+    beside = path.with_name("profile.json")
+    return result | ({"profile": json.loads(beside.read_text(encoding="utf-8"))} if beside.exists() else {})
+
+
 if __name__ == "__main__":
-    with open(sys.argv[1], encoding="utf-8") as file:
-        print(markdown(json.load(file)), end="")
+    print(markdown(load(sys.argv[1])), end="")

@@ -53,7 +53,7 @@ class Peer:
             return True
         if workload.adapters == "different" and (workload.clients > self.adapters or self.file == "Q4_1" and workload.clients > 16):
             return False
-        unsupported = {"llama_cpp": ("swap",), "peft": ("swap", "long_prompt", "shared_context")}
+        unsupported = {"llama_cpp": ("swap", "undisturbed"), "peft": ("swap", "undisturbed", "long_prompt", "shared_context")}
         return workload.kind not in unsupported[self.module]
 
 
@@ -164,6 +164,10 @@ class Bench:
                 self.facts[peer.name] = workers[peer.name].facts["version"]
                 say(f"{peer.name} is up")
             result["agreement"] = self.agree(workers, peers)
+            first = peers[0]
+            if first.module == "quickchange" and not options.quick:
+                say("registered adapters")
+                result["registered"] = workers[first.name].ask("registered", points=workloads.REGISTERED, repeats=options.rounds)
             for turn in range(options.rounds):
                 say(f"round {turn + 1} of {options.rounds}, {time.perf_counter() - began:.0f} s after the start")
                 for peer in peers:
@@ -172,10 +176,6 @@ class Bench:
                 for workload in workloads.every(options.quick):
                     self.measure(workers, peers, workload, turn)
                 self.keep(result, began)
-            first = peers[0]
-            if first.module == "quickchange" and not options.quick:
-                say("registered adapters")
-                result["registered"] = workers[first.name].ask("registered", points=workloads.REGISTERED, repeats=options.rounds)
         finally:
             for worker in workers.values():
                 worker.kill()
@@ -262,7 +262,7 @@ def main():
     result = Bench(options).run(peers_of(options))
     out = pathlib.Path(options.out)
     chart.draw(result, out / "results/chart.svg")
-    text = report.markdown(result)
+    text = report.markdown(report.load(out / "results/measurements.json"))
     (out / "RESULTS.md").write_text(text)
     print(text)
 

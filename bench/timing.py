@@ -52,6 +52,8 @@ def disturbed(streams, begin, end):
     return {
         "usual_gap_ms": 1e3 * usual,
         "usual_gap_p99_ms": 1e3 * percentile(outside, 0.99),
+        "meanwhile_p50_ms": 1e3 * median(inside),
+        "meanwhile_p99_ms": 1e3 * percentile(inside, 0.99),
         "largest_gap_ms": 1e3 * max(inside),
         "stall_ratio": max(inside) / usual,
         "disturbance_ms": 1e3 * (end - begin),

@@ -6,7 +6,7 @@ Nothing here knows a peer; a peer turns a workload into calls, and every peer ge
 import dataclasses
 import random
 
-KINDS = ("prefill", "clients", "depth", "shared_context", "long_prompt", "swap")
+KINDS = ("prefill", "clients", "depth", "shared_context", "long_prompt", "swap", "undisturbed")
 BATCHES = (1, 4, 8, 16, 32)
 DEPTHS = (128, 256, 512, 1024, 2048, 4096)
 REGISTERED = (1, 4, 16, 64, 128, 256)
@@ -19,7 +19,7 @@ class Workload:
     kind      prefill: prompt tokens to the first token. clients: `clients` requests at once, greedy, `tokens` each.
               depth: one stream behind a prompt of `prompt` tokens. shared_context: requests one after another that share
               `prompt` tokens and differ in 32. long_prompt: running streams meet a prompt of `prompt` tokens.
-              swap: running streams meet an adapter's replacement.
+              swap: running streams meet an adapter's replacement. undisturbed: the same streams meet nothing.
     adapters  base: none. one: the same for every client. different: one of its own for each client.
     """
 
@@ -65,6 +65,7 @@ def disturbances():
         Workload("shared_context", "one", prompt=512, tokens=1),
         Workload("long_prompt", clients=4, prompt=2048, tokens=192),
         Workload("swap", "one", clients=4, prompt=64, tokens=192, repeats=2),
+        Workload("undisturbed", "one", clients=4, prompt=64, tokens=192, repeats=2),
     ]
 
 

@@ -170,6 +170,12 @@ class Quickchange:
         took, reported = disturbance.result
         return timing.disturbed(streams, disturbance.begin, disturbance.end) | {"upload_ms": took, "reported_ms": reported}
 
+    def undisturbed(self, workload, seed):
+        """Four streams run and nothing happens: how unequal the gaps are by themselves."""
+        disturbance = Disturbance(32, lambda: time.sleep(0.5))
+        streams, _ = self.streams(self.requests(workload, seed), disturbance)
+        return timing.disturbed(streams, disturbance.begin, disturbance.end)
+
     def registered(self, points, repeats):
         """16 clients on up to 16 adapters while ever more are registered, on a server of its own."""
         server, names, found = Server(self.setup), [], []

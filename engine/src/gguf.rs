@@ -83,10 +83,7 @@ impl GgufFile {
 
     /// SHA-256 of the whole file, lower-case hex.
     pub fn digest(&self) -> String {
-        Sha256::digest(&self.bytes[..])
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        format!("{:x}", Sha256::digest(&self.bytes[..]))
     }
 
     /// All metadata.

@@ -17,7 +17,8 @@ class Server:
     """Starts the server on entry and ends it on exit; the last lines of its log go into the error when it does not start."""
 
     def __init__(self, binary, model, *flags):
-        self.command = [str(binary), "--model", str(model), "--host", "127.0.0.1", *flags]
+        # The gates are those of full-precision arithmetic: nothing but the weights is rounded to less than 16 bits.
+        self.command = [str(binary), "--model", str(model), "--host", "127.0.0.1", "--activation-bits", "16", *flags]
         self.folder = tempfile.TemporaryDirectory()
 
     def __enter__(self):

@@ -103,8 +103,7 @@ impl ModelDirectory {
         for file in &self.files {
             hash.update(&file[..]);
         }
-        let digest = hash.finalize();
-        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+        format!("{:x}", hash.finalize())
     }
 
     /// The dimensions and choices of the model.

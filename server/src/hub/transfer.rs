@@ -187,9 +187,7 @@ fn is_as_named(path: &Path) -> bool {
     };
     let mut hasher = Sha256::new();
     let read = fs_err::File::open(&blob).and_then(|mut file| std::io::copy(&mut file, &mut hasher));
-    let found: String = (hasher.finalize().iter())
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let found = format!("{:x}", hasher.finalize());
     if read.is_ok() && found == expected {
         return true;
     }

@@ -112,6 +112,10 @@ impl<'a, const COUNT: usize> Queries<'a, COUNT> {
         // Even and odd elements are summed apart, so that one addition need not wait for the last.
         let mut sums = [[set.splat(0.0); COUNT]; 2];
         let scale = set.splat(self.shape.scale);
+        // Lets the compiler leave out a check for each product.
+        for query in &self.queries {
+            assert_eq!(query.len(), keys.len());
+        }
         let mut first = 0;
         while first + 1 < keys.len() {
             if let Some(next) = next_keys.get(first..first + 2) {
