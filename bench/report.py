@@ -190,7 +190,7 @@ def cold(samples):
 
 
 def profile(result):
-    """Shares of the processor's time, what profile.py found."""
+    """Shares of the processor's time, what profiling.py found."""
     found = result.get("profile")
     if not found:
         return ""

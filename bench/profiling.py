@@ -1,6 +1,6 @@
 """Where the server spends its time: samples of its threads by `perf` under three workloads, as shares of stages in results/profile.json.
 
-    python bench/profile.py && python bench/report.py bench/results/measurements.json > bench/RESULTS.md
+    python bench/profiling.py && python bench/report.py bench/results/measurements.json > bench/RESULTS.md
 """
 
 import collections
@@ -62,7 +62,7 @@ def shares(recorded):
 
 def main():
     if not shutil.which("perf"):
-        raise SystemExit("profile.py: `perf` is not installed")
+        raise SystemExit("profiling.py: `perf` is not installed")
     server, model = ROOT / "target/release/server", ROOT / ".cache/models/SmolLM2-135M-Instruct.Q4_1.gguf"
     shapes = adapters.Shapes(model)
     with tempfile.TemporaryDirectory() as folder:
@@ -86,7 +86,7 @@ def main():
             if peer.server:
                 peer.server.stop()
     commit = subprocess.run(["git", "-C", str(ROOT), "describe", "--always", "--dirty"], capture_output=True, text=True).stdout.strip()
-    result = {"command": shlex.join(["python", "bench/profile.py", *sys.argv[1:]]), "commit": commit, "shares": found}
+    result = {"command": shlex.join(["python", "bench/profiling.py", *sys.argv[1:]]), "commit": commit, "shares": found}
     (BENCH / "results/profile.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
 
 
