@@ -306,6 +306,9 @@ fn run(mut executor: Executor, shared: &Shared, inbox: &thread_channel::Receiver
         // Before the step, so that whoever hears of its first token finds the place in the queue free.
         shared.board.free_places(scheduler.admit());
         scheduler.step(&mut executor, &limits);
+        // The step has woken those who wait for its tokens, and this thread would otherwise keep their core for the rest of
+        // its time slice.
+        std::thread::yield_now();
         shared.board.publish(&mut scheduler);
     }
 }

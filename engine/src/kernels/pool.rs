@@ -10,6 +10,8 @@ use std::thread::JoinHandle;
 
 /// How often a worker looks for the next operation before it parks; a few tens of microseconds.
 const SPINS_BEFORE_PARKING: u32 = 20_000;
+/// After so many looks the step is over rather than between two operations, and others may have the core for a moment.
+const SPINS_BETWEEN_STEPS: u32 = 1_000;
 /// How often the caller looks for the last worker before it lets others have its core.
 const SPINS_BEFORE_YIELDING: u32 = 2_000;
 
@@ -206,10 +208,12 @@ fn work(shared: &Shared) {
         let operation = gate / OPERATION;
         if operation == seen || gate & OPEN == 0 {
             spins += 1;
-            if spins < SPINS_BEFORE_PARKING {
-                std::hint::spin_loop();
-            } else {
+            if spins >= SPINS_BEFORE_PARKING {
                 std::thread::park();
+            } else if spins.is_multiple_of(SPINS_BETWEEN_STEPS) {
+                std::thread::yield_now();
+            } else {
+                std::hint::spin_loop();
             }
             continue;
         }
