@@ -29,7 +29,10 @@ impl Scheduler {
         let watched = plan.entries.iter();
         let mut watched = watched.map(|planned| self.running[planned.sequence].priority);
         if watched.any(|priority| priority == Priority::Interactive) {
-            room = room.min(self.pace.prompt_rows_beside(decodes));
+            let prompts = self.running.iter().filter(|sequence| {
+                sequence.priority == Priority::Interactive && !sequence.is_decoding()
+            });
+            room = room.min(self.pace.prompt_rows_beside(decodes, prompts.count()));
         }
         self.plan_prompts(room, plan, executor);
     }

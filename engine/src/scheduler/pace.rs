@@ -50,14 +50,23 @@ impl Pace {
         self.rows_seconds = MEMORY * self.rows_seconds + rows * seconds;
     }
 
-    /// Prompt rows that may stand beside `decode_rows` rows of running streams.
-    pub(super) fn prompt_rows_beside(&self, decode_rows: usize) -> usize {
-        let (Some(usual), Some(price)) = (self.decode_seconds(decode_rows), self.prompt_row())
-        else {
+    /// Prompt rows that may stand beside `decode_rows` rows of running streams, when `prompts` sequences have prompts left.
+    ///
+    /// The usual gap is that of the company the streams are about to have: where many begin at once, the first to have read
+    /// its prompt does not hold up the others, whose tokens it will soon wait for in every step. The last prompt is not
+    /// company yet, so a single long one keeps to the gap of the streams that run.
+    pub(super) fn prompt_rows_beside(&self, decode_rows: usize, prompts: usize) -> usize {
+        let company = decode_rows + prompts.saturating_sub(1);
+        let seconds = (
+            self.decode_seconds(decode_rows),
+            self.decode_seconds(company),
+        );
+        let ((Some(now), Some(usual)), Some(price)) = (seconds, self.prompt_row()) else {
             return FIRST_PROMPT_ROWS;
         };
+        let spare = (1.0 + PROMPT_SHARE) * usual - now;
         // The cast saturates, also for a price of zero.
-        ((PROMPT_SHARE * usual / price) as usize).max(LEAST_PROMPT_ROWS)
+        ((spare / price) as usize).max(LEAST_PROMPT_ROWS)
     }
 
     /// What one more row costs a step of `decode_rows` rows, as a share of what it costs per row: a guess pays when it
@@ -135,20 +144,31 @@ mod tests {
         steps.extend([(4, 10), (8, 12), (2, 6)]);
         let pace = learnt(&steps);
         // Half of 5 ms and of 12 ms, at 0.5 ms a row.
-        assert_eq!(pace.prompt_rows_beside(1), 5);
-        assert_eq!(pace.prompt_rows_beside(8), 12);
+        assert_eq!(pace.prompt_rows_beside(1, 1), 5);
+        assert_eq!(pace.prompt_rows_beside(8, 1), 12);
         for decodes in 1..32 {
-            let rows = pace.prompt_rows_beside(decodes);
+            let rows = pace.prompt_rows_beside(decodes, 1);
             assert!(seconds(decodes, rows) < 2.0 * seconds(decodes, 0));
         }
+    }
+
+    #[test]
+    fn whoever_begins_first_does_not_hold_up_those_who_began_with_it() {
+        let mut steps: Vec<(usize, usize)> = (0..40).map(|step| (1 + step % 8, 0)).collect();
+        steps.extend([(4, 10), (8, 12), (2, 6)]);
+        let pace = learnt(&steps);
+        // One and a half of the 11 ms that seven rows take, less the 5 ms of the one that decodes, at 0.5 ms a row.
+        let rows = pace.prompt_rows_beside(1, 7);
+        assert!((22..=23).contains(&rows), "{rows}");
+        assert!(seconds(1, rows) < 2.0 * seconds(7, 0));
     }
 
     #[test]
     fn prompts_always_go_on() {
         let mut pace = learnt(&[(1, 0), (2, 0)]);
         pace.observe(1, 1, 5.0);
-        assert_eq!(pace.prompt_rows_beside(1), LEAST_PROMPT_ROWS);
-        assert_eq!(Pace::default().prompt_rows_beside(1), FIRST_PROMPT_ROWS);
+        assert_eq!(pace.prompt_rows_beside(1, 1), LEAST_PROMPT_ROWS);
+        assert_eq!(Pace::default().prompt_rows_beside(1, 1), FIRST_PROMPT_ROWS);
     }
 
     #[test]
@@ -156,10 +176,10 @@ mod tests {
         let steps: Vec<(usize, usize)> =
             (0..40).map(|step| (1 + step % 4, 4 * (step % 2))).collect();
         let mut pace = learnt(&steps);
-        let before = pace.prompt_rows_beside(2);
+        let before = pace.prompt_rows_beside(2, 1);
         pace.observe(2, 4, 900.0 * MILLI);
         pace.observe(2, 0, 900.0 * MILLI);
-        let after = pace.prompt_rows_beside(2);
+        let after = pace.prompt_rows_beside(2, 1);
         assert!(
             after * 2 >= before && after <= before * 2,
             "{before}, then {after}"
@@ -174,7 +194,7 @@ mod tests {
             // Prompt rows became five times as expensive as the streams.
             pace.observe(2, 8, 3.0 * seconds(2, 0) + 8.0 * 7.5 * MILLI);
         }
-        assert_eq!(pace.prompt_rows_beside(2), LEAST_PROMPT_ROWS);
+        assert_eq!(pace.prompt_rows_beside(2, 1), LEAST_PROMPT_ROWS);
     }
 
     #[test]
