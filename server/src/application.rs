@@ -192,6 +192,8 @@ fn serve(listener: TcpListener, state: &Data<State>) -> Result<Server> {
     .workers(workers)
     // A client that closes its side gives up; its request must not go on being computed.
     .h1_allow_half_closed(false)
+    // A token goes out when it is there, not when the client has acknowledged the one before.
+    .tcp_nodelay(true)
     .shutdown_timeout(shutdown)
     .disable_signals()
     .listen(listener)?
