@@ -76,7 +76,7 @@ def heading(result):
     llama = next((facts["system"] for facts in versions.values() if isinstance(facts, dict) and "system" in facts), "")
     enabled = " ".join(part.split(" = ")[0].strip().removeprefix("CPU : ") for part in llama.split("|") if part.strip().endswith("= 1"))
     measured, asked = len({sample["round"] for sample in result["samples"]}), settings["rounds"]
-    rounds = f"{measured} rounds" if measured == asked else f"{measured} of {asked} rounds"
+    rounds = f"{measured} round{'s' * (measured > 1)}" if measured == asked else f"{measured} of {asked} rounds"
     kernels = next((facts.get("kernels") for name, facts in versions.items() if name.startswith("quickchange")), None)
     lines = [
         "# Results",
