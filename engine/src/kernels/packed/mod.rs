@@ -111,8 +111,7 @@ impl PackedMatrix {
 
     /// Packs a row-major `[outputs, inputs]` matrix as f16, or as f32 when a value is too large for f16.
     pub fn from_floats(values: &[f32], outputs: usize, inputs: usize) -> Self {
-        let fits = values.iter().all(|value| value.abs() <= f16::MAX.to_f32());
-        let tiles = if fits {
+        let tiles = if fit_f16(values) {
             Tiles::F16(interleave(values.chunks_exact(inputs), f16::from_f32))
         } else {
             Tiles::F32(interleave(values.chunks_exact(inputs), |value| value))
@@ -249,6 +248,11 @@ fn read_floats<T: Copy>(values: &[T], row: usize, out: &mut [f32], float: impl F
     for (values, out) in values.as_chunks::<TILE_ROWS>().0[first..].iter().zip(out) {
         *out = float(values[row % TILE_ROWS]);
     }
+}
+
+/// Whether none of the values is too large for f16.
+fn fit_f16(values: &[f32]) -> bool {
+    values.iter().all(|value| value.abs() <= f16::MAX.to_f32())
 }
 
 fn stored_rows<'a>(parts: &'a [Part<'_>]) -> Vec<&'a [u8]> {

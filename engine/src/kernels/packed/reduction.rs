@@ -2,7 +2,7 @@
 
 use half::f16;
 
-use super::TILE_ROWS;
+use super::{TILE_ROWS, fit_f16};
 
 /// Rows of `A` that stand together.
 pub(in crate::kernels) const RANKS: usize = 4;
@@ -23,8 +23,7 @@ pub(in crate::kernels) enum ReductionValues {
 impl PackedReduction {
     /// Packs a row-major `[outputs, inputs]` matrix as f16, or as f32 when a value is too large for f16.
     pub fn from_floats(values: &[f32], outputs: usize, inputs: usize) -> Self {
-        let fits = values.iter().all(|value| value.abs() <= f16::MAX.to_f32());
-        let values = if fits {
+        let values = if fit_f16(values) {
             ReductionValues::F16(interleave(values, inputs, f16::from_f32))
         } else {
             ReductionValues::F32(interleave(values, inputs, |value| value))

@@ -44,16 +44,15 @@ fn of_rows<W: FloatWeight>(
 ) {
     let mut first = 0;
     while first < rows.count {
-        let from = |count: usize| {
-            let pointer = reduced.pointer.offset(first * reduced.stride);
-            (count, Reduced { pointer, ..reduced })
-        };
-        let (count, out) = from(if rows.count - first >= 4 { 4 } else { 1 });
-        match count {
-            4 => kernels.run(Dots::<_, 4>(weights, rows.group(first, inputs), out)),
-            _ => kernels.run(Dots::<_, 1>(weights, rows.group(first, inputs), out)),
+        let pointer = reduced.pointer.offset(first * reduced.stride);
+        let out = Reduced { pointer, ..reduced };
+        if rows.count - first >= 4 {
+            kernels.run(Dots::<_, 4>(weights, rows.group(first, inputs), out));
+            first += 4;
+        } else {
+            kernels.run(Dots::<_, 1>(weights, rows.group(first, inputs), out));
+            first += 1;
         }
-        first += count;
     }
 }
 
