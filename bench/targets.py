@@ -40,10 +40,15 @@ def bound(text, ours, value, at_most, unit):
 
 
 def gap(samples, ours, text, workload):
-    """The largest gap while something happens over the usual one; beside it the same while nothing does, the share of the machine."""
-    value, nothing = (samples.value(ours, name, "stall_ratio") for name in (workload, "undisturbed-64-one"))
-    line = bound(text, ours, value, 2, "×")
-    return dataclasses.replace(line, theirs=f"{nothing.middle:.1f} × while nothing happens") if nothing else line
+    """The largest gap while something happens, less what the machine adds to the largest one while nothing does, over the usual one."""
+    quiet = "undisturbed-64-one"
+    parts = [samples.value(ours, name, metric) for name in (workload, quiet) for metric in ("largest_gap_ms", "usual_gap_ms")]
+    if not all(parts):
+        return Line(text, ours, "", "", "", None)
+    largest, usual, largest_quiet, usual_quiet = (part.middle for part in parts)
+    machine = largest_quiet - usual_quiet
+    net = (largest - machine) / usual
+    return Line(text, ours, f"{net:.1f} × ({largest / usual:.1f} × with the {machine:.1f} ms that the machine adds while nothing happens)", "", "", net <= 2)
 
 
 def cost_of_adapters(samples, ours, text):

@@ -63,9 +63,9 @@ def disturbances():
     """What one request costs another."""
     return [
         Workload("shared_context", "one", prompt=512, tokens=1),
-        Workload("long_prompt", clients=4, prompt=2048, tokens=192),
-        Workload("swap", "one", clients=4, prompt=64, tokens=192, repeats=2),
-        Workload("undisturbed", "one", clients=4, prompt=64, tokens=192, repeats=2),
+        Workload("long_prompt", clients=4, prompt=2048, tokens=192, repeats=3),
+        Workload("swap", "one", clients=4, prompt=64, tokens=192, repeats=6),
+        Workload("undisturbed", "one", clients=4, prompt=64, tokens=192, repeats=6),
     ]
 
 
