@@ -66,6 +66,8 @@ class Bench:
         self.logs = self.cache / "logs"
         self.logs.mkdir(parents=True, exist_ok=True)
         self.samples, self.cold, self.facts = [], [], {}
+        # Now: the tree may have changed by the end.
+        self.versions = versions()
 
     def prepare(self):
         """The Q4_0 file and the adapters, made once and kept."""
@@ -184,7 +186,7 @@ class Bench:
     def keep(self, result, began):
         """Writes what there is so far, so that a run that is interrupted has shown something; gives the whole result."""
         result["machine"]["load_after"] = os.getloadavg()[0]
-        whole = result | {"versions": self.facts | versions(), "samples": self.samples, "cold": self.cold, "seconds": time.perf_counter() - began}
+        whole = result | {"versions": self.facts | self.versions, "samples": self.samples, "cold": self.cold, "seconds": time.perf_counter() - began}
         folder = pathlib.Path(self.options.out) / "results"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "measurements.json").write_text(json.dumps(whole, indent=1) + "\n")
