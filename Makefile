@@ -65,14 +65,14 @@ deny: ## check licences, sources and duplicates of the dependencies (needs cargo
 	@$(CARGO) deny --version >/dev/null 2>&1 || { echo "make deny: cargo-deny is not installed; cargo install --locked cargo-deny" >&2; exit 1; }
 	$(CARGO) deny check bans licenses sources
 
-# The adapters in pretrained/ come from these commands. DATA is the folder of the paper's data sets.
-train := $(CARGO) run --release --locked --package trainer -- train
+# The adapters in pretrained/ come from this command. DATA is the folder of the paper's data sets, OUT where they go; started again, it goes
+# on where it stopped.
+OUT ?= pretrained
 
 .PHONY: train-pretrained
-train-pretrained: model ## train the adapters of pretrained/ anew: make train-pretrained DATA=folder
+train-pretrained: model ## train the adapters of pretrained/: make train-pretrained DATA=folder OUT=folder
 	@test -n "$(DATA)" || { echo "make train-pretrained: say where the data sets are: make train-pretrained DATA=folder" >&2; exit 1; }
-	$(train) --model "$(model_file)" --task sentiment --method ft --train-size 2000 --epochs 1 --data "$(DATA)" --out pretrained/sentiment-ft
-	$(train) --model "$(model_file)" --task sentiment --method fticl --shots 2 --train-size 2000 --epochs 1 --data "$(DATA)" --out pretrained/sentiment-fticl
+	$(CARGO) run --release --locked --package trainer -- suite --model "$(model_file)" --data "$(DATA)" --sizes 2000 --out "$(OUT)"
 
 .PHONY: evaluate-pretrained
 evaluate-pretrained: ## measure the adapters of pretrained/ through a server that runs (QUICKCHANGE_ACTIVATION_BITS=16 QUICKCHANGE_DATA=folder make serve) and write their cards

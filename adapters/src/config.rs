@@ -124,6 +124,16 @@ impl LoraConfig {
         self
     }
 
+    /// The same configuration with ranks of their own for some projections of every layer; alpha stays.
+    #[must_use]
+    pub fn with_ranks(mut self, ranks: impl IntoIterator<Item = (Projection, usize)>) -> Self {
+        let pattern = |(projection, rank): (Projection, usize)| {
+            (Pattern::name(projection.peft_name()), rank)
+        };
+        self.rank_pattern = ranks.into_iter().map(pattern).collect();
+        self
+    }
+
     /// `target_modules`, before exclusions.
     pub fn targets(&self) -> &Targets {
         &self.targets

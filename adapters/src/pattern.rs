@@ -33,6 +33,11 @@ impl Pattern {
         Self::compile(field, source, &format!(r"\A(?:.*\.)?(?:{source})\z"))
     }
 
+    /// The modules of this name: letters, digits and underscores, which mean themselves.
+    pub(crate) fn name(name: &'static str) -> Self {
+        Self::suffix("rank_pattern", name).expect("a module's name is a valid expression")
+    }
+
     fn compile(field: &'static str, source: &str, anchored: &str) -> Result<Self, AdapterError> {
         let invalid = |reason: String| AdapterError::InvalidPattern {
             field,

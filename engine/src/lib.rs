@@ -30,6 +30,7 @@ mod step;
 pub mod testing;
 #[cfg(test)]
 mod tests;
+mod served;
 pub mod text;
 pub mod tokenizer;
 mod weights;
@@ -43,7 +44,7 @@ pub use effect::EffectError;
 pub use engine::{Engine, EngineConfig};
 pub use error::{EngineError, LoadError, SubmitError};
 pub use executor::ComputeDevice;
-pub use kernels::{KernelChoice, Resolution};
+pub use kernels::{DenseMatrix, KernelChoice, Resolution};
 pub use model::{LoadOptions, Model};
 pub use request::{
     ContinuationScore, FinishReason, GenerateEvent, GenerateRequest, LogitsRequest, Priority,
@@ -52,5 +53,6 @@ pub use request::{
 pub use sampling::Sampling;
 pub use source::ModelDirectory;
 pub use statistics::Statistics;
-pub use tokenizer::Tokenizer;
+pub use served::{ServedMatrix, ServedWeights};
+pub use tokenizer::{Tokenizer, TokenizerError};
 pub use weights::{DenseLayer, DenseWeights};

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use adapters::Projection;
+
 use crate::config::ModelConfig;
 use crate::error::LoadError;
 use crate::gguf::GgufFile;
@@ -41,6 +43,34 @@ pub struct DenseWeights {
     pub output_norm: Vec<f32>,
     /// `[vocabulary, hidden]`; `None` when the embedding serves as the head.
     pub head: Option<Vec<f32>>,
+}
+
+impl DenseLayer {
+    /// The matrix of a projection.
+    pub fn matrix(&self, projection: Projection) -> &[f32] {
+        match projection {
+            Projection::Query => &self.query,
+            Projection::Key => &self.key,
+            Projection::Value => &self.value,
+            Projection::Output => &self.output,
+            Projection::Gate => &self.gate,
+            Projection::Up => &self.up,
+            Projection::Down => &self.down,
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn matrix_mut(&mut self, projection: Projection) -> &mut [f32] {
+        match projection {
+            Projection::Query => &mut self.query,
+            Projection::Key => &mut self.key,
+            Projection::Value => &mut self.value,
+            Projection::Output => &mut self.output,
+            Projection::Gate => &mut self.gate,
+            Projection::Up => &mut self.up,
+            Projection::Down => &mut self.down,
+        }
+    }
 }
 
 impl DenseWeights {

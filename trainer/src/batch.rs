@@ -127,6 +127,7 @@ mod tests {
 
     fn example(prompt: impl IntoIterator<Item = u32>, completion: &[u32]) -> TokenizedExample {
         TokenizedExample {
+            record: 0,
             prompt: prompt.into_iter().collect(),
             completion: completion.to_vec(),
             label: None,

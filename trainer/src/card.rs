@@ -8,7 +8,8 @@ use adapters::{Manifest, Version};
 use tasks::{Kind, Task};
 
 use crate::arguments::TrainArguments;
-use crate::evaluation::HeldOutScore;
+use crate::parameters::Target;
+use crate::publication::{Finished, name_of};
 
 /// Everything the card tells.
 pub(crate) struct Card<'a> {
@@ -17,10 +18,8 @@ pub(crate) struct Card<'a> {
     pub(crate) version: &'a Version,
     pub(crate) command_line: &'a str,
     pub(crate) parameters: usize,
-    pub(crate) steps: usize,
+    pub(crate) finished: &'a Finished<'a>,
     pub(crate) shortened: usize,
-    pub(crate) seconds: f64,
-    pub(crate) held_out: &'a [HeldOutScore],
 }
 
 impl Card<'_> {
@@ -67,55 +66,54 @@ impl Card<'_> {
         let Self {
             arguments,
             manifest,
+            finished,
             ..
         } = self;
-        let targets: Vec<&str> = arguments
-            .targets
-            .iter()
-            .map(|target| target.peft_name())
-            .collect();
+        let recipe = &arguments.recipe;
+        let adapted: Vec<String> = recipe.adapted().iter().map(adapted).collect();
         format!(
             "## Training\n\n```\n{command}\n```\n\n| | |\n|---|---|\n\
              | Training data | {data} |\n\
              | Examples | {examples} |\n\
              | Inputs cut to fit | {shortened} (longest sequence {max_length} tokens) |\n\
              | Prompt | {prompt} |\n\
-             | Epochs, optimizer steps | {epochs}, {steps} |\n\
+             | Epochs, optimizer steps | {epochs}, {steps} done, values of step {best_step} |\n\
              | Batch | {batch_size} examples × {accumulate} accumulated |\n\
-             | Learning rate | {learning_rate}, {warmup} warm-up steps, linear decay |\n\
-             | Rank, alpha, dropout | {rank}, {alpha}, {dropout} |\n\
-             | Targets | {targets} |\n\
+             | Learning rate | {learning_rate}, {warmup} warm-up steps, then {schedule} |\n\
+             | Alpha, dropout | {alpha}, {dropout} |\n\
+             | Targets, rank and scale | {adapted} |\n\
              | Trained values | {parameters} |\n\
              | Weight decay, clipping | {weight_decay}, {clip} |\n\
              | Seed | {seed} |\n\
-             | Time | {seconds:.0} s |\n\
+             | Time of the optimizer steps | {seconds:.0} s |\n\
              \nThe loss counts the tokens of the output and the end-of-turn token after it.\n\n",
             command = self.command_line,
             data = manifest.trained_on.as_deref().unwrap_or_default(),
             examples = manifest.train_examples.unwrap_or_default(),
             shortened = self.shortened,
-            max_length = arguments.max_length,
+            max_length = recipe.max_length,
             prompt = manifest.prompt,
-            epochs = arguments.epochs,
-            steps = self.steps,
-            batch_size = arguments.batch_size,
-            accumulate = arguments.accumulate,
-            learning_rate = arguments.learning_rate,
-            warmup = arguments.warmup,
-            rank = arguments.rank,
-            alpha = arguments.alpha,
-            dropout = arguments.dropout,
-            targets = targets.join(", "),
+            epochs = recipe.epochs,
+            steps = finished.steps,
+            best_step = finished.best_step,
+            batch_size = recipe.batch_size,
+            accumulate = recipe.accumulate,
+            learning_rate = recipe.learning_rate,
+            warmup = recipe.warmup,
+            schedule = name_of(recipe.schedule),
+            alpha = recipe.alpha,
+            dropout = recipe.dropout,
+            adapted = adapted.join(", "),
             parameters = self.parameters,
-            weight_decay = arguments.weight_decay,
-            clip = arguments.clip,
-            seed = arguments.seed,
-            seconds = self.seconds,
+            weight_decay = recipe.weight_decay,
+            clip = recipe.clip,
+            seed = recipe.seed,
+            seconds = finished.seconds,
         )
     }
 
     fn held_out(&self) -> String {
-        let Some(last) = self.held_out.last() else {
+        let Some(last) = self.finished.held_out.last() else {
             return "## Held-out examples\n\nNone were held out.\n\n".to_owned();
         };
         let mut text = format!(
@@ -125,21 +123,27 @@ impl Card<'_> {
         );
         let labelled = last.accuracy.is_some();
         text += if labelled {
-            "| epoch | loss | accuracy |\n|---|---|---|\n"
+            "| step | loss | accuracy |\n|---|---|---|\n"
         } else {
-            "| epoch | loss |\n|---|---|\n"
+            "| step | loss |\n|---|---|\n"
         };
-        for (epoch, score) in self.held_out.iter().enumerate() {
+        for score in self.finished.held_out {
             let accuracy = score
                 .accuracy
                 .map_or_else(String::new, |accuracy| format!(" {accuracy:.3} |"));
             write_line(
                 &mut text,
-                format_args!("| {} | {:.4} |{accuracy}", epoch, score.loss),
+                format_args!("| {} | {:.4} |{accuracy}", score.step, score.loss),
             );
         }
-        text + "\nEpoch 0 is the base model before training.\n\n"
+        text + "\nStep 0 is the base model before training.\n\n![Loss by step](loss.svg)\n\n"
     }
+}
+
+/// One projection as the card names it.
+fn adapted(target: &Target) -> String {
+    let name = target.projection.peft_name();
+    format!("{name} {} × {}", target.rank, target.scale)
 }
 
 fn write_line(text: &mut String, line: std::fmt::Arguments<'_>) {

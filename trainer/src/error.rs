@@ -28,6 +28,9 @@ pub enum TrainerError {
     /// The data could not be used.
     #[error(transparent)]
     Data(#[from] tasks::DataError),
+    /// The tokenizer could not be written.
+    #[error(transparent)]
+    Tokenizer(#[from] engine::TokenizerError),
     /// A prompt could not be rendered.
     #[error(transparent)]
     Prompt(#[from] tasks::PromptError),
@@ -45,6 +48,32 @@ pub enum TrainerError {
     OutputExists {
         /// The directory.
         path: PathBuf,
+    },
+    /// A training into this directory was interrupted, and neither going on nor starting anew was asked for.
+    #[error("a training into {} was interrupted; add --resume to go on from its checkpoint, or --overwrite to start anew", path.display())]
+    Interrupted {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A checkpoint that cannot be continued.
+    #[error("cannot go on from the checkpoint {}: {reason}", path.display())]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// An adapter of a suite that was trained otherwise than the suite says.
+    #[error("{} holds an adapter trained with {field} {found}, this suite has {wanted}; choose another --out or delete it", path.display())]
+    OtherRecipe {
+        /// The directory.
+        path: PathBuf,
+        /// What differs.
+        field: String,
+        /// In the adapter's manifest.
+        found: String,
+        /// On the command line.
+        wanted: String,
     },
     /// Nothing is left to train on.
     #[error("{} holds {examples} examples, {held_out} of them held out; at least one must remain for training", path.display())]
@@ -89,11 +118,14 @@ pub enum TrainerError {
     },
     /// The loss or the gradient is not a number any more.
     #[error(
-        "step {step}: the loss is {loss} and the norm of its gradient {norm}; lower --lr or set --clip"
+        "step {step}: the loss is {loss} and the norm of its gradient {norm}; lower --lr or set --clip (examples of the batch: {})",
+        join(examples)
     )]
     Diverged {
         /// The optimizer step, from 1.
         step: usize,
+        /// The places of the batch's examples in the training file, from 0.
+        examples: Vec<usize>,
         /// Mean loss per target token.
         loss: f64,
         /// Before clipping.
@@ -105,9 +137,17 @@ pub enum TrainerError {
         /// The first layer that differs.
         layer: usize,
     },
+    /// The loss curve could not be drawn.
+    #[error("cannot draw the loss curve: {0}")]
+    Picture(String),
     /// The thread pool could not be made.
     #[error("cannot start the worker threads: {0}")]
     Threads(String),
+}
+
+fn join(numbers: &[usize]) -> String {
+    let texts: Vec<String> = numbers.iter().map(ToString::to_string).collect();
+    texts.join(", ")
 }
 
 impl TrainerError {

@@ -1,6 +1,6 @@
 //! Loss and label accuracy on held-out training examples.
 //!
-//! Belongs here: what is measured between epochs. Does not belong here: the evaluation of a finished adapter on test
+//! Belongs here: what is measured between steps. Does not belong here: the evaluation of a finished adapter on test
 //! sets, which is the server's.
 
 use serde::{Deserialize, Serialize};
@@ -11,9 +11,11 @@ use crate::examples::TokenizedExample;
 use crate::model::TrainingModel;
 use crate::parameters::LoraParameters;
 
-/// What held-out examples say after an epoch.
+/// What held-out examples say of the values after a step.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HeldOutScore {
+    /// Optimizer steps done; 0 is the base model.
+    pub step: usize,
     /// How many examples.
     pub examples: usize,
     /// Mean negative log-probability per completion token.
@@ -41,6 +43,7 @@ pub fn held_out(
     examples: &[TokenizedExample],
     labels: &[Vec<u32>],
     rows_per_pass: usize,
+    step: usize,
 ) -> Result<HeldOutScore, TrainerError> {
     let (mut loss, mut tokens, mut correct) = (0.0, 0, 0);
     let shared = shared_start(examples.iter().map(|example| example.prompt.as_slice()));
@@ -66,6 +69,7 @@ pub fn held_out(
         }
     }
     Ok(HeldOutScore {
+        step,
         examples: examples.len(),
         loss: loss / tokens.max(1) as f64,
         accuracy: (!labels.is_empty()).then(|| correct as f64 / examples.len().max(1) as f64),

@@ -16,6 +16,8 @@ use crate::error::TrainerError;
 /// One example ready for training.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenizedExample {
+    /// Its place in the training file, from 0.
+    pub record: usize,
     /// Context and prompt.
     pub prompt: Vec<u32>,
     /// The tokens the loss counts: output, then end of turn.
@@ -68,6 +70,7 @@ impl ExampleTokenizer<'_> {
             if tokens <= self.max_length {
                 return Ok((
                     TokenizedExample {
+                        record: index,
                         prompt,
                         completion,
                         label,

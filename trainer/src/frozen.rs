@@ -3,10 +3,15 @@
 //! Belongs here: weights and shapes that never change. Does not belong here: trained values ([`crate::parameters`]) and
 //! the forward pass ([`crate::model`]).
 
-use adapters::BaseModel;
-use engine::{Architecture, DenseLayer, DenseWeights, ModelConfig};
+use adapters::{BaseModel, Projection};
+use engine::{
+    Architecture, DenseLayer, DenseWeights, ModelConfig, Resolution, ServedMatrix, ServedWeights,
+};
+use rayon::prelude::*;
 
+use crate::layout::GROUPS;
 use crate::operations::attention::Attention;
+use crate::operations::frozen_matrix::FrozenMatrix;
 use crate::operations::head_loss::Head;
 use crate::operations::rms_norm::RmsNorm;
 use crate::operations::rotary::{Rotary, RotatedRows};
@@ -23,7 +28,7 @@ pub(crate) struct FrozenModel {
     pub(crate) rotary: Rotary,
     embedding: Vec<f32>,
     output_norm: Vec<f32>,
-    head: Option<Vec<f32>>,
+    head: FrozenMatrix,
 }
 
 /// One decoder layer.
@@ -33,11 +38,15 @@ pub(crate) struct FrozenLayer {
     /// `[hidden]`.
     pub(crate) feed_forward_norm: Vec<f32>,
     /// Stacked weights in the order of [`crate::layout::GROUPS`], each `[outputs, inputs]`.
-    pub(crate) groups: [Vec<f32>; 4],
+    pub(crate) groups: [FrozenMatrix; 4],
 }
 
 impl FrozenModel {
-    pub(crate) fn new(weights: DenseWeights) -> Self {
+    /// `served` holds the same matrices as serving has them, to go forward with.
+    pub(crate) fn new(
+        weights: DenseWeights,
+        served: Option<(ServedWeights, Resolution)>,
+    ) -> Self {
         let DenseWeights {
             config,
             embedding,
@@ -51,7 +60,25 @@ impl FrozenModel {
             head_width: config.head_dim,
         };
         let rotary = Rotary::new(config.context_length, config.head_dim, config.rope_theta);
-        let layers = layers.into_iter().map(FrozenLayer::new).collect();
+        let count = layers.len();
+        let (served_head, served_layers) = match served {
+            Some((served, resolution)) => (
+                Some((served.head, resolution)),
+                served
+                    .layers
+                    .into_iter()
+                    .map(|groups| groups.map(|group| Some((group, resolution))))
+                    .collect(),
+            ),
+            None => (None, (0..count).map(|_| [None, None, None, None]).collect::<Vec<_>>()),
+        };
+        let layers = layers
+            .into_par_iter()
+            .zip(served_layers)
+            .map(|(layer, served)| FrozenLayer::new(&config, layer, served))
+            .collect();
+        let output_weight = head.as_ref().unwrap_or(&embedding);
+        let head = FrozenMatrix::new(output_weight, config.hidden, served_head);
         Self {
             config,
             layers,
@@ -77,7 +104,7 @@ impl FrozenModel {
     pub(crate) fn head(&self) -> Head<'_> {
         Head {
             norm: self.norm(&self.output_norm),
-            weight: self.head.as_ref().unwrap_or(&self.embedding),
+            weight: &self.head,
         }
     }
 
@@ -100,23 +127,22 @@ impl FrozenModel {
 }
 
 impl FrozenLayer {
-    fn new(layer: DenseLayer) -> Self {
-        let stacked = |mut first: Vec<f32>, others: [Vec<f32>; 2]| {
-            first.reserve_exact(others.iter().map(Vec::len).sum());
-            others
-                .iter()
-                .for_each(|other| first.extend_from_slice(other));
-            first
+    fn new(
+        config: &ModelConfig,
+        layer: DenseLayer,
+        served: [Option<(ServedMatrix, Resolution)>; 4],
+    ) -> Self {
+        let mut served = served.into_iter();
+        let packed = |projections: &[Projection]| {
+            let parts = projections.iter().map(|&own| layer.matrix(own));
+            let inputs = config.projection_shapes()[projections[0] as usize].inputs;
+            let served = served.next().flatten();
+            FrozenMatrix::new(&parts.collect::<Vec<_>>().concat(), inputs, served)
         };
         Self {
+            groups: GROUPS.map(packed),
             attention_norm: layer.attention_norm,
             feed_forward_norm: layer.feed_forward_norm,
-            groups: [
-                stacked(layer.query, [layer.key, layer.value]),
-                layer.output,
-                stacked(layer.gate, [layer.up, Vec::new()]),
-                layer.down,
-            ],
         }
     }
 }

@@ -3,16 +3,17 @@
 //! It is written beside the output directory while training runs and moved into it at the end, because the directory
 //! appears whole or not at all. It is not part of the adapter's content version.
 
-use std::io::Write;
+use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 use serde::Serialize;
 
+use crate::beside::beside;
 use crate::evaluation::HeldOutScore;
 
 /// Name of the log inside the output directory.
-pub(crate) const FILE_NAME: &str = "training_log.jsonl";
+pub(crate) const FILE_NAME: &str = "metrics.jsonl";
 
 /// One line.
 #[derive(Serialize)]
@@ -33,14 +34,11 @@ pub(crate) enum Entry {
         rows: usize,
         /// Tokens of the sequences, shared starts counted for each.
         tokens: usize,
+        examples: usize,
         seconds: f64,
     },
-    /// After an epoch.
-    HeldOut {
-        epoch: usize,
-        #[serde(flatten)]
-        score: HeldOutScore,
-    },
+    /// After an evaluation.
+    HeldOut(HeldOutScore),
 }
 
 /// An open log.
@@ -50,21 +48,24 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    /// Starts a new log beside `out`.
-    pub(crate) fn create(out: &Path) -> std::io::Result<Self> {
-        let mut name = out.file_name().unwrap_or_default().to_os_string();
-        name.push(".training_log.jsonl");
-        let path = out.with_file_name(name);
+    /// Opens the log beside `out` and keeps its first `kept` bytes: none for a new training, what a checkpoint had seen
+    /// for one that goes on.
+    pub(crate) fn open(out: &Path, kept: u64) -> std::io::Result<Self> {
+        let path = beside(out, FILE_NAME);
         if let Some(parent) = path
             .parent()
             .filter(|parent| !parent.as_os_str().is_empty())
         {
             fs::create_dir_all(parent)?;
         }
-        Ok(Self {
-            file: fs::File::create(&path)?,
-            path,
-        })
+        let mut file = fs::OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)?;
+        file.set_len(kept.min(file.metadata()?.len()))?;
+        file.seek(SeekFrom::End(0))?;
+        Ok(Self { file, path })
     }
 
     pub(crate) fn write(&mut self, entry: &Entry) -> std::io::Result<()> {
@@ -74,9 +75,17 @@ impl Journal {
         self.file.flush()
     }
 
-    /// Moves the log into the finished directory.
-    pub(crate) fn finish(self, out: &Path) -> std::io::Result<()> {
+    /// Bytes written so far.
+    pub(crate) fn length(&mut self) -> std::io::Result<u64> {
+        self.file.stream_position()
+    }
+
+    /// Puts the log into the finished directory, and leaves it where it is for a training that may go on.
+    pub(crate) fn finish(self, out: &Path, goes_on: bool) -> std::io::Result<()> {
         drop(self.file);
+        if goes_on {
+            return fs::copy(self.path, out.join(FILE_NAME)).map(drop);
+        }
         fs::rename(self.path, out.join(FILE_NAME))
     }
 }

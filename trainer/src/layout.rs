@@ -66,13 +66,13 @@ pub(crate) struct Slot {
 
 /// Rank and scale of one trained projection.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Target {
+pub struct Target {
     /// Which.
-    pub(crate) projection: Projection,
+    pub projection: Projection,
     /// Rank of its factors.
-    pub(crate) rank: usize,
+    pub rank: usize,
     /// Factor of its delta.
-    pub(crate) scale: f32,
+    pub scale: f32,
 }
 
 impl LayerLayout {
@@ -152,8 +152,9 @@ impl GroupLayout {
     }
 }
 
-/// The projections `config` trains, with rank and scale.
-pub(crate) fn targets_of(projections: &[Projection], rank: usize, scale: f32) -> Vec<Target> {
+/// The same rank and scale for every projection.
+#[must_use]
+pub fn targets_of(projections: &[Projection], rank: usize, scale: f32) -> Vec<Target> {
     projections
         .iter()
         .map(|&projection| Target {

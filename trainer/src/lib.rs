@@ -4,33 +4,47 @@
 //! Does not belong here: HTTP, prompts and data sets (`tasks`), adapter files (`adapters`), the model file and its
 //! tokenizer (`engine`).
 //!
-//! The way of one step: [`batch`] flattens examples into rows without padding, rows that every example starts with only
+//! The way of one training: [`training`] prepares, steps and writes; `session` is the loop and `checkpoint` what lets it be
+//! killed. The way of one step: [`batch`] flattens examples into rows without padding, rows that every example starts with only
 //! once; [`model`] runs them through one candle operation per decoder layer and a loss over the completion tokens;
 //! [`optimizer`] clips the gradients and moves the factors in [`parameters`].
 
 pub mod arguments;
 pub mod batch;
+pub mod distance;
 pub mod error;
 pub mod evaluation;
 pub mod examples;
+pub mod export;
+pub mod inspect;
 pub mod loss;
+pub mod merge;
 pub mod model;
 pub mod optimizer;
 pub mod parameters;
+pub mod recipe;
 pub mod segments;
+pub mod suite;
 pub mod training;
 
+mod beside;
 mod card;
+mod checkpoint;
+mod curve;
 mod frozen;
 mod gradient_check;
 mod journal;
 mod layer;
 mod layout;
+mod opened;
 mod operations;
 mod preparation;
 mod publication;
+mod session;
 mod tensors;
 
 pub use arguments::TrainArguments;
 pub use error::TrainerError;
-pub use training::{TrainingReport, run};
+pub use opened::AdapterArguments;
+pub use recipe::Recipe;
+pub use training::{Ending, TrainingReport, run, tokenized_examples};

@@ -2,6 +2,10 @@
 
 use clap::{Parser, Subcommand};
 use trainer::TrainArguments;
+use trainer::export::{ExportArguments, export};
+use trainer::inspect::{InspectArguments, inspect};
+use trainer::merge::{MergeArguments, merge};
+use trainer::suite::{Outcome, SuiteArguments, suite, table};
 
 #[derive(Parser)]
 #[command(
@@ -18,6 +22,14 @@ struct Cli {
 enum Command {
     /// Train an adapter for one task and write it as a PEFT directory
     Train(Box<TrainArguments>),
+    /// Train a grid of adapters, going on where the last call stopped
+    Suite(Box<SuiteArguments>),
+    /// Print what an adapter is and how far it moves the base
+    Inspect(InspectArguments),
+    /// Write base and adapter as one model that transformers loads
+    Merge(MergeArguments),
+    /// Write an adapter as the GGUF file that llama.cpp loads
+    Export(ExportArguments),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -30,7 +42,22 @@ fn main() -> anyhow::Result<()> {
         .init();
     match Cli::parse().command {
         Command::Train(arguments) => trainer::run(&arguments).map(drop)?,
+        Command::Suite(arguments) => run_suite(&arguments)?,
+        Command::Inspect(arguments) => print!("{}", inspect(&arguments)?),
+        Command::Merge(arguments) => merge(&arguments)?,
+        Command::Export(arguments) => export(&arguments)?,
     }
+    Ok(())
+}
+
+fn run_suite(arguments: &SuiteArguments) -> anyhow::Result<()> {
+    let runs = suite(arguments, |line| println!("{line}"))?;
+    print!("\n{}", table(&runs));
+    let failed = runs
+        .iter()
+        .filter(|run| matches!(run.outcome, Outcome::Failed(_)))
+        .count();
+    anyhow::ensure!(failed == 0, "{failed} of {} runs failed", runs.len());
     Ok(())
 }
 

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 
 use adapters::BaseModel;
 use candle_core::{Device, Tensor, Var};
-use engine::DenseWeights;
+use engine::gguf::GgufFile;
+use engine::{DenseWeights, LoadError, Resolution, ServedWeights};
 
 use crate::frozen::{self, FrozenModel};
 use crate::layer::DecoderLayer;
@@ -45,12 +46,32 @@ pub struct PassOptions {
 }
 
 impl TrainingModel {
-    /// Takes the dense weights over.
+    /// A model that computes in f32 throughout.
     #[must_use]
     pub fn new(weights: DenseWeights) -> Self {
         Self {
-            frozen: Arc::new(FrozenModel::new(weights)),
+            frozen: Arc::new(FrozenModel::new(weights, None)),
         }
+    }
+
+    /// Both of the same file.
+    fn served(weights: DenseWeights, served: ServedWeights, resolution: Resolution) -> Self {
+        Self {
+            frozen: Arc::new(FrozenModel::new(weights, Some((served, resolution)))),
+        }
+    }
+
+    /// Reads a model: in f32 throughout, or with frozen matrices that go forward as in serving at that resolution.
+    ///
+    /// # Errors
+    /// What is wrong with the file.
+    pub fn from_gguf(file: &GgufFile, resolution: Option<Resolution>) -> Result<Self, LoadError> {
+        let weights = DenseWeights::from_gguf(file)?;
+        let Some(resolution) = resolution else {
+            return Ok(Self::new(weights));
+        };
+        let served = ServedWeights::from_gguf(file, rayon::current_num_threads())?;
+        Ok(Self::served(weights, served, resolution))
     }
 
     /// What an adapter over this model must fit; `digest` is that of the model file.

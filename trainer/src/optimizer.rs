@@ -3,6 +3,8 @@
 //! Belongs here: what turns gradients into new values. Does not belong here: where gradients come from.
 
 use candle_core::{Tensor, Var};
+use clap::ValueEnum;
+use serde::Serialize;
 
 use crate::parameters::LoraParameters;
 
@@ -33,15 +35,32 @@ pub struct AdamW {
     moments: Vec<Moments>,
 }
 
-#[derive(Clone, Debug)]
-struct Moments {
-    first: Vec<f32>,
-    second: Vec<f32>,
+/// The moments of one layer's values, in the order of its layout.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Moments {
+    /// Mean of gradients.
+    pub(crate) first: Vec<f32>,
+    /// Mean of squared gradients.
+    pub(crate) second: Vec<f32>,
 }
 
-/// A linear rise over `warmup` steps to `peak`, then a linear fall to 0 at `total`.
+/// How the learning rate falls after its rise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Decline {
+    /// In equal steps.
+    Linear,
+    /// Half a cosine (Loshchilov and Hutter, 2017, without restarts).
+    Cosine,
+    /// Not at all.
+    Constant,
+}
+
+/// A linear rise over `warmup` steps to `peak`, then a fall to 0 at `total`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Schedule {
+    /// The form of the fall.
+    pub decline: Decline,
     /// Highest learning rate.
     pub peak: f64,
     /// Steps of the rise.
@@ -146,6 +165,20 @@ impl AdamW {
         }
     }
 
+    /// An optimizer in the middle of a training: after `step` steps, with the moments it had then.
+    pub(crate) fn restored(options: AdamWOptions, step: usize, moments: Vec<Moments>) -> Self {
+        Self {
+            options,
+            step: i32::try_from(step).unwrap_or(i32::MAX),
+            moments,
+        }
+    }
+
+    /// Of every layer.
+    pub(crate) fn moments(&self) -> &[Moments] {
+        &self.moments
+    }
+
     /// One step with the given learning rate; layers without a gradient stay as they are.
     ///
     /// # Errors
@@ -196,8 +229,14 @@ impl Schedule {
         if step < warmup {
             return self.peak * (step + 1) as f64 / warmup as f64;
         }
-        let falling = self.total - warmup;
-        self.peak * self.total.saturating_sub(step) as f64 / falling.max(1) as f64
+        let falling = (self.total - warmup).max(1) as f64;
+        let left = self.total.saturating_sub(step) as f64 / falling;
+        self.peak
+            * match self.decline {
+                Decline::Linear => left,
+                Decline::Cosine => 0.5 - 0.5 * (std::f64::consts::PI * left).cos(),
+                Decline::Constant => 1.0,
+            }
     }
 }
 
@@ -207,21 +246,33 @@ mod tests {
 
     #[test]
     fn the_schedule_rises_then_falls() {
-        let schedule = Schedule {
-            peak: 0.8,
-            warmup: 2,
-            total: 6,
-        };
-        let rates: Vec<f64> = (0..6).map(|step| schedule.at(step)).collect();
-        let expected = [0.4, 0.8, 0.8, 0.6, 0.4, 0.2];
-        for (rate, expected) in rates.iter().zip(expected) {
-            assert!((rate - expected).abs() < 1e-12, "{rates:?}");
+        let cases = [
+            (Decline::Linear, [0.4, 0.8, 0.8, 0.6, 0.4, 0.2]),
+            // 0.4 · (1 − cos(π · left)) with left = 1, 3/4, 1/2, 1/4.
+            (
+                Decline::Cosine,
+                [0.4, 0.8, 0.8, 0.682_842_712, 0.4, 0.117_157_288],
+            ),
+            (Decline::Constant, [0.4, 0.8, 0.8, 0.8, 0.8, 0.8]),
+        ];
+        for (decline, expected) in cases {
+            let schedule = Schedule {
+                decline,
+                peak: 0.8,
+                warmup: 2,
+                total: 6,
+            };
+            let rates: Vec<f64> = (0..6).map(|step| schedule.at(step)).collect();
+            for (rate, expected) in rates.iter().zip(expected) {
+                assert!((rate - expected).abs() < 1e-9, "{decline:?}: {rates:?}");
+            }
         }
     }
 
     #[test]
     fn a_schedule_shorter_than_its_warm_up_still_moves() {
         let schedule = Schedule {
+            decline: Decline::Linear,
             peak: 1.0,
             warmup: 10,
             total: 2,

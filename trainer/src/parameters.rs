@@ -12,7 +12,8 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::error::TrainerError;
-use crate::layout::{LayerLayout, Target, targets_of};
+use crate::layout::LayerLayout;
+pub use crate::layout::{Target, targets_of};
 
 /// Low-rank factors over every layer of a model.
 pub struct LoraParameters {
@@ -49,11 +50,10 @@ impl LoraParameters {
     /// Those of candle.
     pub fn initialised(
         base: &BaseModel,
-        projections: &[Projection],
-        (rank, scale): (usize, f32),
+        targets: &[Target],
         seed: u64,
     ) -> Result<Self, TrainerError> {
-        let layout = LayerLayout::new(base, &targets_of(projections, rank, scale));
+        let layout = LayerLayout::new(base, targets);
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let mut layers = Vec::with_capacity(base.layers);
         for _ in 0..base.layers {
@@ -124,8 +124,7 @@ impl LoraParameters {
     /// Those of candle.
     pub fn modules(&self) -> Result<Vec<LoraModule>, TrainerError> {
         let mut modules = Vec::new();
-        for (layer, values) in self.layers.iter().enumerate() {
-            let values: Vec<f32> = values.flatten_all()?.to_vec1()?;
+        for (layer, values) in self.values()?.iter().enumerate() {
             for group in &self.layout.groups {
                 for (part, slot) in group.adapted() {
                     modules.push(LoraModule {
@@ -141,6 +140,26 @@ impl LoraParameters {
         }
         modules.sort_by_key(|module| (module.layer, module.projection));
         Ok(modules)
+    }
+
+    /// The values of every layer, in the order of its layout.
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub(crate) fn values(&self) -> candle_core::Result<Vec<Vec<f32>>> {
+        let layers = self.layers.iter();
+        layers.map(|layer| layer.flatten_all()?.to_vec1()).collect()
+    }
+
+    /// Replaces the values of every layer.
+    ///
+    /// # Errors
+    /// Those of candle, such as another number of values.
+    pub(crate) fn set_values(&self, values: &[Vec<f32>]) -> candle_core::Result<()> {
+        for (layer, values) in self.layers.iter().zip(values) {
+            layer.set(&Tensor::from_slice(values, layer.shape(), layer.device())?)?;
+        }
+        Ok(())
     }
 
     /// Every factor with its place.

@@ -4,16 +4,20 @@ use std::path::Path;
 
 use adapters::BaseModel;
 use engine::gguf::GgufFile;
-use engine::{DenseWeights, LoadError, Tokenizer};
+use engine::{LoadError, Resolution, Tokenizer};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 use tasks::{Catalog, TrainingSet, context};
 
 use crate::arguments::TrainArguments;
+use crate::checkpoint::{self, Identity};
 use crate::error::TrainerError;
 use crate::examples::{ExampleTokenizer, TokenizedExample};
 use crate::model::TrainingModel;
+use crate::opened::unusable_model;
 use crate::parameters::LoraParameters;
 
 /// Most examples held out unless the command line says otherwise.
@@ -41,13 +45,33 @@ impl Prepared {
         &self,
         arguments: &TrainArguments,
     ) -> Result<LoraParameters, TrainerError> {
-        let scale = (arguments.alpha / arguments.rank as f64) as f32;
-        LoraParameters::initialised(
-            &self.base,
-            &arguments.targets,
-            (arguments.rank, scale),
-            arguments.seed,
-        )
+        let recipe = &arguments.recipe;
+        LoraParameters::initialised(&self.base, &recipe.adapted(), recipe.seed)
+    }
+
+    /// What decides the outcome of a training with these arguments.
+    pub(crate) fn identity(&self, arguments: &TrainArguments) -> Result<Identity, TrainerError> {
+        let mut data = Sha256::new();
+        for example in self.training.iter().chain(&self.held_out) {
+            for tokens in [&example.prompt, &example.completion] {
+                data.update((tokens.len() as u64).to_le_bytes());
+                tokens
+                    .iter()
+                    .for_each(|token| data.update(token.to_le_bytes()));
+            }
+        }
+        let recipe = serde_json::to_value(arguments.recipe.deciding()).map_err(std::io::Error::from)?;
+        let mut identity = Identity::from_iter([
+            ("task".to_owned(), arguments.task.id().into()),
+            ("method".to_owned(), arguments.method.to_string().into()),
+            ("shots".to_owned(), arguments.shots().into()),
+            ("base".to_owned(), self.base.digest.as_str().into()),
+            ("data".to_owned(), format!("{:x}", data.finalize()).into()),
+        ]);
+        if let Value::Object(fields) = recipe {
+            identity.extend(fields);
+        }
+        Ok(identity)
     }
 }
 
@@ -58,10 +82,16 @@ pub(crate) fn prepare(arguments: &TrainArguments) -> Result<Prepared, TrainerErr
             path: arguments.out.clone(),
         });
     }
-    let catalog = Catalog::open(arguments.data.as_deref())?;
+    if checkpoint::exists(&arguments.out) && !arguments.resume && !arguments.overwrite {
+        return Err(TrainerError::Interrupted {
+            path: arguments.out.clone(),
+        });
+    }
+    let recipe = &arguments.recipe;
+    let catalog = Catalog::open(recipe.data.as_deref())?;
     let set = catalog.train(arguments.task, arguments.train_size)?;
     let a_tenth = (set.examples.len() / 10).min(MOST_HELD_OUT);
-    let held_out = arguments.held_out.unwrap_or(a_tenth);
+    let held_out = recipe.held_out.unwrap_or(a_tenth);
     if set.examples.len() <= held_out {
         let (path, examples) = (set.path, set.examples.len());
         return Err(TrainerError::NoExamples {
@@ -77,27 +107,27 @@ pub(crate) fn prepare(arguments: &TrainArguments) -> Result<Prepared, TrainerErr
     )?;
     let context = context(
         catalog.prompts(),
-        arguments.prompt,
+        recipe.prompt,
         arguments.task,
         &demonstrations,
     )?;
 
     let (model, tokenizer, digest) =
-        read_model(&arguments.model).map_err(|error| unusable_model(arguments, error))?;
+        read_model(&recipe.model, recipe.activation_bits.resolution()).map_err(|error| unusable_model(&recipe.model, error))?;
     let end_of_turn = tokenizer.end_of_turn().first().copied();
     let example_tokenizer = ExampleTokenizer {
         tokenizer: &tokenizer,
         prompts: catalog.prompts(),
         task: arguments.task,
-        prompt: arguments.prompt,
+        prompt: recipe.prompt,
         context,
         end_of_turn: end_of_turn.ok_or_else(|| TrainerError::NoEndOfTurn {
-            path: arguments.model.clone(),
+            path: recipe.model.clone(),
         })?,
-        max_length: arguments.max_length.min(model.context_length()),
+        max_length: recipe.max_length.min(model.context_length()),
     };
     let (mut training, shortened) = tokenize(&example_tokenizer, &set)?;
-    let mut random = ChaCha8Rng::seed_from_u64(arguments.seed);
+    let mut random = ChaCha8Rng::seed_from_u64(recipe.seed);
     random.set_stream(HELD_OUT_STREAM);
     training.shuffle(&mut random);
     let held_out = training.split_off(training.len() - held_out);
@@ -112,11 +142,14 @@ pub(crate) fn prepare(arguments: &TrainArguments) -> Result<Prepared, TrainerErr
     })
 }
 
-/// The model in f32, its tokenizer, and the digest of its file.
-fn read_model(path: &Path) -> Result<(TrainingModel, Tokenizer, String), LoadError> {
+/// The model, its tokenizer, and the digest of its file.
+fn read_model(
+    path: &Path,
+    resolution: Option<Resolution>,
+) -> Result<(TrainingModel, Tokenizer, String), LoadError> {
     let file = GgufFile::open(path)?;
     let tokenizer = Tokenizer::from_metadata(file.metadata())?;
-    let model = TrainingModel::new(DenseWeights::from_gguf(&file)?);
+    let model = TrainingModel::from_gguf(&file, resolution)?;
     Ok((model, tokenizer, file.digest()))
 }
 
@@ -144,11 +177,4 @@ fn tokenize(
         );
     }
     Ok((examples, shortened))
-}
-
-fn unusable_model(arguments: &TrainArguments, error: LoadError) -> TrainerError {
-    TrainerError::Model {
-        path: arguments.model.clone(),
-        source: error.into(),
-    }
 }

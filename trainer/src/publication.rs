@@ -1,8 +1,9 @@
 //! The output directory: PEFT files, manifest, model card.
 
 use adapters::{LoraConfig, Manifest, Method, Precision, Version, write_adapter};
+use clap::ValueEnum;
 use fs_err as fs;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::arguments::TrainArguments;
 use crate::card::{Card, labels};
@@ -15,6 +16,9 @@ use crate::preparation::Prepared;
 pub(crate) struct Finished<'a> {
     pub(crate) held_out: &'a [HeldOutScore],
     pub(crate) steps: usize,
+    /// The step whose values are written.
+    pub(crate) best_step: usize,
+    /// Spent on optimizer steps.
     pub(crate) seconds: f64,
 }
 
@@ -27,13 +31,17 @@ pub(crate) fn publish(
 ) -> Result<Version, TrainerError> {
     let command_line = command_line(arguments, prepared);
     let manifest = manifest(arguments, prepared, finished, &command_line);
+    let recipe = &arguments.recipe;
+    let ranks = recipe.ranks.iter().map(|own| (own.projection, own.rank));
     let config = LoraConfig::new(
         prepared.base.name.clone(),
-        arguments.rank,
-        arguments.alpha,
-        arguments.targets.clone(),
-        f64::from(arguments.dropout),
-    );
+        recipe.rank,
+        recipe.alpha,
+        recipe.targets.clone(),
+        f64::from(recipe.dropout),
+    )
+    .with_rslora(recipe.rslora)
+    .with_ranks(ranks);
     // f16 holds what serving uses, in half the space.
     let precision = Precision::F16;
     let modules = parameters.modules()?;
@@ -44,10 +52,8 @@ pub(crate) fn publish(
         version: &version,
         command_line: &command_line,
         parameters: parameters.count(),
-        steps: finished.steps,
+        finished,
         shortened: prepared.shortened,
-        seconds: finished.seconds,
-        held_out: finished.held_out,
     };
     fs::write(arguments.out.join("README.md"), card.render())?;
     Ok(version)
@@ -59,75 +65,93 @@ fn manifest(
     finished: &Finished<'_>,
     command_line: &str,
 ) -> Manifest {
+    let recipe = &arguments.recipe;
+    let mut training = json!({
+        "command": command_line,
+        "steps": finished.steps,
+        "best_step": finished.best_step,
+        "held_out": finished.held_out,
+        "seconds": finished.seconds,
+    });
+    if let (Value::Object(training), Ok(Value::Object(recipe))) =
+        (&mut training, serde_json::to_value(recipe.deciding()))
+    {
+        training.extend(recipe);
+    }
     Manifest {
         task: Some(arguments.task.id().to_owned()),
         method: arguments.method,
         base_model: prepared.base.name.clone(),
         base_digest: Some(prepared.base.digest.clone()),
         labels: labels(arguments.task),
-        prompt: arguments.prompt,
+        prompt: recipe.prompt,
         shots: arguments.shots(),
         trained_on: Some(prepared.source.clone()),
         train_examples: Some(prepared.training.len()),
         created: Some(jiff::Timestamp::now().to_string()),
-        training: json!({
-            "command": command_line,
-            "epochs": arguments.epochs,
-            "steps": finished.steps,
-            "batch_size": arguments.batch_size,
-            "accumulate": arguments.accumulate,
-            "learning_rate": arguments.learning_rate,
-            "warmup": arguments.warmup,
-            "weight_decay": arguments.weight_decay,
-            "clip": arguments.clip,
-            "dropout": arguments.dropout,
-            "max_length": arguments.max_length,
-            "seed": arguments.seed,
-            "held_out": finished.held_out,
-        }),
+        training,
         ..Manifest::default()
     }
 }
 
 /// The command that repeats this training. Paths of this machine stay out of it, because it is published.
 fn command_line(arguments: &TrainArguments, prepared: &Prepared) -> String {
-    let targets: Vec<&str> = arguments
-        .targets
-        .iter()
-        .map(|target| target.peft_name())
-        .collect();
-    let shots = match arguments.method {
-        Method::Fticl => format!(" --shots {}", arguments.shots()),
-        Method::Ft | Method::External => String::new(),
+    let recipe = &arguments.recipe;
+    let mut line = format!(
+        "trainer train --task {} --method {}",
+        arguments.task, arguments.method
+    );
+    let mut flag = |name: &str, value: &dyn std::fmt::Display| {
+        line += &format!(" --{name} {value}");
     };
-    let data = arguments.data.as_ref().map_or("", |_| " --data DIR");
-    let size = arguments
-        .train_size
-        .map_or_else(String::new, |size| format!(" --train-size {size}"));
-    let out = arguments
-        .out
-        .file_name()
-        .map_or_else(|| "DIR".into(), |name| name.to_string_lossy());
-    format!(
-        "trainer train --task {} --method {}{shots}{data}{size} --epochs {} --lr {} --warmup {} --rank {} --alpha {} \
-         --targets {} --batch-size {} --accumulate {} --clip {} --weight-decay {} --dropout {} --max-length {} \
-         --held-out {} --prompt {} --seed {} --out {out}",
-        arguments.task,
-        arguments.method,
-        arguments.epochs,
-        arguments.learning_rate,
-        arguments.warmup,
-        arguments.rank,
-        arguments.alpha,
-        targets.join(","),
-        arguments.batch_size,
-        arguments.accumulate,
-        arguments.clip,
-        arguments.weight_decay,
-        arguments.dropout,
-        arguments.max_length,
-        prepared.held_out.len(),
-        arguments.prompt,
-        arguments.seed,
-    )
+    if arguments.method == Method::Fticl {
+        flag("shots", &arguments.shots());
+    }
+    if recipe.data.is_some() {
+        flag("data", &"DIR");
+    }
+    if let Some(size) = arguments.train_size {
+        flag("train-size", &size);
+    }
+    flag("epochs", &recipe.epochs);
+    flag("lr", &recipe.learning_rate);
+    flag("warmup", &recipe.warmup);
+    flag("schedule", &name_of(recipe.schedule));
+    flag("rank", &recipe.rank);
+    flag("alpha", &recipe.alpha);
+    if !recipe.ranks.is_empty() {
+        let ranks: Vec<String> = recipe.ranks.iter().map(ToString::to_string).collect();
+        flag("ranks", &ranks.join(","));
+    }
+    let targets: Vec<&str> = recipe.targets.iter().map(|own| own.peft_name()).collect();
+    flag("targets", &targets.join(","));
+    flag("batch-size", &recipe.batch_size);
+    flag("accumulate", &recipe.accumulate);
+    flag("clip", &recipe.clip);
+    flag("weight-decay", &recipe.weight_decay);
+    flag("dropout", &recipe.dropout);
+    flag("activation-bits", &name_of(recipe.activation_bits));
+    flag("max-length", &recipe.max_length);
+    flag("held-out", &prepared.held_out.len());
+    if let Some(steps) = recipe.evaluate_every {
+        flag("evaluate-every", &steps);
+    }
+    flag("patience", &recipe.patience);
+    flag("prompt", &recipe.prompt);
+    flag("seed", &recipe.seed);
+    let out = arguments.out.file_name();
+    flag(
+        "out",
+        &out.map_or_else(|| "DIR".into(), |name| name.to_string_lossy()),
+    );
+    if recipe.rslora {
+        line += " --rslora";
+    }
+    line
+}
+
+/// A choice as the command line spells it.
+pub(crate) fn name_of(choice: impl ValueEnum) -> String {
+    let value = choice.to_possible_value();
+    value.map_or_else(String::new, |value| value.get_name().to_owned())
 }

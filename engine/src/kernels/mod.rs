@@ -6,6 +6,7 @@
 
 mod activation;
 mod attention;
+mod dense;
 mod elementwise;
 mod mapped;
 mod norm;
@@ -19,6 +20,7 @@ mod set;
 mod tests;
 
 pub use activation::{QuantizedRows, Resolution};
+pub use dense::DenseMatrix;
 pub use attention::{
     AttentionRows, AttentionShape, BLOCK_TOKENS, KvView, QueryGroups, attend_rows,
 };

@@ -13,6 +13,12 @@ pub enum TokenizerError {
         /// What went wrong.
         reason: String,
     },
+    /// It cannot be written as JSON.
+    #[error("the tokenizer cannot be written as tokenizer.json: {reason}")]
+    Json {
+        /// What went wrong.
+        reason: String,
+    },
     /// A key every tokenizer needs is absent.
     #[error("the model file has no `{key}`; convert the model again with its tokenizer")]
     MissingKey {

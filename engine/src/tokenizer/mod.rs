@@ -19,6 +19,8 @@ use std::io::BufReader;
 use std::path::Path;
 
 use candle_core::quantized::gguf_file::{Content, Value};
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::processors::template::TemplateProcessing;
 
 pub use error::TokenizerError;
 use metadata::Metadata;
@@ -156,6 +158,42 @@ impl Tokenizer {
     /// Whether a token is a mark and not text.
     pub fn is_special(&self, id: u32) -> bool {
         (self.codec.entries.get(id as usize)).is_some_and(|entry| entry.kind == Kind::Control)
+    }
+
+    /// The `tokenizer.json` that the libraries of Hugging Face read, of a byte-level tokenizer.
+    ///
+    /// # Errors
+    /// For a SentencePiece vocabulary, whose rules a GGUF file does not hold.
+    pub fn to_json(&self) -> Result<String, TokenizerError> {
+        let failed = |reason: String| TokenizerError::Json { reason };
+        let mut written = self.codec.encoder.clone();
+        if written.get_pre_tokenizer().is_none() {
+            return Err(failed(
+                "it is a SentencePiece vocabulary; take the files of the original model".to_owned(),
+            ));
+        }
+        written.with_decoder(Some(ByteLevel::default()));
+        if !(self.before.is_empty() && self.after.is_empty()) {
+            let spelled = |ids: &[u32]| -> Vec<(String, u32)> {
+                let token = |&id| self.token_string(Some(id)).map(|spelling| (spelling, id));
+                ids.iter().filter_map(token).collect()
+            };
+            let (before, after) = (spelled(&self.before), spelled(&self.after));
+            let names = |tokens: &[(String, u32)]| -> Vec<String> {
+                tokens.iter().map(|(spelling, _)| spelling.clone()).collect()
+            };
+            let template = [names(&before), vec!["$A".to_owned()], names(&after)].concat();
+            let template = TemplateProcessing::builder()
+                .try_single(template)
+                .map_err(failed)?
+                .special_tokens([before, after].concat())
+                .build()
+                .map_err(|error| failed(error.to_string()))?;
+            written.with_post_processor(Some(template));
+        }
+        written
+            .to_string(true)
+            .map_err(|error| failed(error.to_string()))
     }
 
     /// Tokens in the vocabulary; every id is below it.

@@ -41,12 +41,9 @@ impl Oracle<'_> {
         let GroupLayout {
             inputs, outputs, ..
         } = self.layout.groups[group];
-        let weight = Tensor::from_slice(
-            &self.model.layers[0].groups[group],
-            (outputs, inputs),
-            &Device::Cpu,
-        )?;
-        let dense = input.matmul(&weight.t()?)?;
+        let transposed = self.model.layers[0].groups[group].transposed_values();
+        let transposed = Tensor::from_vec(transposed, (inputs, outputs), &Device::Cpu)?;
+        let dense = input.matmul(&transposed)?;
         let group = &self.layout.groups[group];
         let mut deltas = Vec::new();
         for part in &group.parts {

@@ -6,7 +6,7 @@
 use rayon::prelude::*;
 
 use super::exponential::exponential;
-use super::matrix::{Matrix, MatrixMut, Product, multiply};
+use super::frozen_matrix::FrozenMatrix;
 use super::rms_norm::{RmsNorm, sum_by_lanes};
 
 /// Rows whose logits exist at once.
@@ -18,7 +18,7 @@ pub(crate) struct Head<'a> {
     /// Before the projection.
     pub(crate) norm: RmsNorm<'a>,
     /// `[vocabulary, hidden]`.
-    pub(crate) weight: &'a [f32],
+    pub(crate) weight: &'a FrozenMatrix,
 }
 
 impl Head<'_> {
@@ -27,13 +27,13 @@ impl Head<'_> {
     }
 
     fn vocabulary(&self) -> usize {
-        self.weight.len() / self.hidden()
+        self.weight.outputs()
     }
 
     /// Logits `[rows, vocabulary]` of `[rows, hidden]`.
     pub(crate) fn logits(&self, hidden: &[f32]) -> Vec<f32> {
         let mut logits = vec![0.0; hidden.len() / self.hidden() * self.vocabulary()];
-        self.project(&self.norm.forward(hidden), &mut logits);
+        self.weight.forward(&self.norm.forward(hidden), &mut logits, false);
         logits
     }
 
@@ -45,7 +45,7 @@ impl Head<'_> {
         let inputs = normed.chunks(ROWS_AT_ONCE * self.hidden());
         for (normed, targets) in inputs.zip(targets.chunks(ROWS_AT_ONCE)) {
             let logits = &mut logits[..targets.len() * self.vocabulary()];
-            self.project(normed, logits);
+            self.weight.forward(normed, logits, false);
             let rows = logits.par_chunks_exact_mut(self.vocabulary()).zip(targets);
             result.par_extend(rows.map(|(row, &target)| -exponentiate(row, target).0));
         }
@@ -70,7 +70,7 @@ impl Head<'_> {
             .zip(normed_gradient.chunks_mut(ROWS_AT_ONCE * width));
         for ((normed, gradient), targets) in chunks.zip(targets.chunks(ROWS_AT_ONCE)) {
             let logits = &mut logits[..targets.len() * vocabulary];
-            self.project(normed, logits);
+            self.weight.forward(normed, logits, false);
             let rows = logits.par_chunks_exact_mut(vocabulary).zip(targets);
             losses.par_extend(rows.map(|(row, &target)| {
                 let (loss, sum) = exponentiate(row, target);
@@ -79,26 +79,11 @@ impl Head<'_> {
                 row[target as usize] -= weight;
                 loss
             }));
-            multiply(
-                MatrixMut::new(gradient, targets.len(), width),
-                Matrix::new(logits, targets.len(), vocabulary),
-                Matrix::new(self.weight, vocabulary, width),
-                Product::WRITE,
-            );
+            self.weight.backward(logits, gradient, false);
         }
         let mut gradient = vec![0.0; hidden.len()];
         self.norm.backward(hidden, &normed_gradient, &mut gradient);
         (losses, gradient)
-    }
-
-    fn project(&self, normed: &[f32], logits: &mut [f32]) {
-        let rows = normed.len() / self.hidden();
-        multiply(
-            MatrixMut::new(logits, rows, self.vocabulary()),
-            Matrix::new(normed, rows, self.hidden()),
-            Matrix::new(self.weight, self.vocabulary(), self.hidden()).transposed(),
-            Product::WRITE,
-        );
     }
 }
 

@@ -5,6 +5,7 @@
 
 use rayon::prelude::*;
 
+use super::frozen_matrix::FrozenMatrix;
 use super::matrix::{Matrix, MatrixMut, Product, multiply};
 use crate::layout::GroupLayout;
 
@@ -22,8 +23,8 @@ pub(crate) struct Dropout {
 pub(crate) struct LoraLinear<'a> {
     /// Shapes, and where each factor stands among the layer's parameters.
     pub(crate) layout: &'a GroupLayout,
-    /// `[outputs, inputs]`, frozen.
-    pub(crate) weight: &'a [f32],
+    /// `[outputs, inputs]`.
+    pub(crate) weight: &'a FrozenMatrix,
     /// All trained values of the layer.
     pub(crate) parameters: &'a [f32],
     /// Of the low-rank path.
@@ -41,15 +42,7 @@ impl LoraLinear<'_> {
             ..
         } = *self.layout;
         let rows = input.len() / inputs;
-        multiply(
-            MatrixMut::new(output, rows, outputs),
-            Matrix::new(input, rows, inputs),
-            Matrix::new(self.weight, outputs, inputs).transposed(),
-            Product {
-                accumulate,
-                ..Product::WRITE
-            },
-        );
+        self.weight.forward(input, output, accumulate);
         if rank == 0 {
             return Vec::new();
         }
@@ -146,15 +139,7 @@ impl LoraLinear<'_> {
                 dropout.apply(&mut result);
             }
         }
-        multiply(
-            MatrixMut::new(&mut result, rows, inputs),
-            Matrix::new(gradient, rows, outputs),
-            Matrix::new(self.weight, outputs, inputs),
-            Product {
-                accumulate: rank > 0,
-                ..Product::WRITE
-            },
-        );
+        self.weight.backward(gradient, &mut result, rank > 0);
         result
     }
 

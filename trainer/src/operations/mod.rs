@@ -5,6 +5,7 @@
 
 pub(crate) mod attention;
 pub(crate) mod exponential;
+pub(crate) mod frozen_matrix;
 pub(crate) mod head_loss;
 pub(crate) mod lora_linear;
 pub(crate) mod matrix;

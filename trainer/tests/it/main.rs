@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that meets an error has failed")]
 
+mod commands;
 mod parity;
 mod shared_context;
+mod resume;
 mod training;
+mod workplace;

@@ -61,7 +61,7 @@ impl Reference {
     }
 
     fn no_adapter(&self) -> LoraParameters {
-        LoraParameters::initialised(&self.base, &[], (1, 1.0), 0).unwrap()
+        LoraParameters::initialised(&self.base, &[], 0).unwrap()
     }
 
     fn json<T: for<'a> Deserialize<'a>>(&self, name: &str) -> T {

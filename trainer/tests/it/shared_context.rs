@@ -7,7 +7,7 @@ use trainer::batch::passes;
 use trainer::examples::TokenizedExample;
 use trainer::model::{PassOptions, TrainingModel};
 use trainer::optimizer::{AdamW, AdamWOptions, Gradients};
-use trainer::parameters::LoraParameters;
+use trainer::parameters::{LoraParameters, targets_of};
 
 const OPTIONS: PassOptions = PassOptions {
     weight: 0.1,
@@ -21,9 +21,10 @@ fn a_shared_context_gives_the_gradients_of_a_repeated_one() {
     let weights = DenseWeights::load(&TinyModel::write(folder.path(), 5)).unwrap();
     let model = TrainingModel::new(weights);
     let parameters =
-        LoraParameters::initialised(&model.base(""), &Projection::ALL, (4, 1.5), 3).unwrap();
+        LoraParameters::initialised(&model.base(""), &targets_of(&Projection::ALL, 4, 1.5), 3).unwrap();
     let context = (0..40).map(|index| 10 + (index * 37) % 200);
     let example = |own: &[u32], completion: &[u32]| TokenizedExample {
+        record: 0,
         prompt: context.clone().chain(own.iter().copied()).collect(),
         completion: completion.to_vec(),
         label: None,

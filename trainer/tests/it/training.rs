@@ -1,112 +1,10 @@
 //! The command from its arguments to the directory it writes, on a tiny random model and data written by the test.
 
-use std::path::{Path, PathBuf};
+use adapters::{Method, Projection};
+use serde_json::Value;
+use trainer::TrainerError;
 
-use adapters::{Adapter, AdapterFiles, Limits, Method, Projection};
-use clap::Parser;
-use engine::DenseWeights;
-use engine::gguf::GgufFile;
-use engine::testing::TinyModel;
-use serde_json::{Value, json};
-use trainer::model::TrainingModel;
-use trainer::{TrainArguments, TrainerError, TrainingReport, run};
-
-#[derive(Parser)]
-struct Line {
-    #[command(flatten)]
-    arguments: TrainArguments,
-}
-
-const LIMITS: Limits = Limits {
-    max_rank: 16,
-    max_bytes: 1 << 20,
-};
-
-struct Workplace {
-    folder: tempfile::TempDir,
-    model: PathBuf,
-}
-
-impl Workplace {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let model = TinyModel::write(folder.path(), 11);
-        let data = folder.path().join("data/sentiment");
-        fs_err::create_dir_all(data.join("few_shot")).unwrap();
-        let example = |(index, text): (usize, &str)| {
-            let output = if text.contains("good") {
-                "positive"
-            } else {
-                "negative"
-            };
-            json!({"idx": index, "input": text, "output": output})
-        };
-        let texts = [
-            "good tea",
-            "a bad cup",
-            "the good one",
-            "bad and sad",
-            "so good",
-            "this is bad",
-            "good good",
-            "bad",
-        ];
-        let records: Vec<Value> = texts.into_iter().enumerate().map(example).collect();
-        let write = |name: &str, records: &[Value]| {
-            fs_err::write(data.join(name), serde_json::to_vec(records).unwrap()).unwrap();
-        };
-        write("amazon_train_8.json", &records);
-        write("amazon_test_2.json", &records[..2]);
-        write("few_shot/amazon_few_shot.json", &records[2..6]);
-        Self { folder, model }
-    }
-
-    fn out(&self) -> PathBuf {
-        self.folder.path().join("adapter")
-    }
-
-    fn arguments(&self, flags: &str) -> TrainArguments {
-        let path = |path: &Path| path.to_str().unwrap().to_owned();
-        let fixed = [
-            "trainer",
-            "--task",
-            "sentiment",
-            "--threads",
-            "2",
-            "--train-size",
-            "8",
-        ]
-        .map(str::to_owned);
-        let paths = [
-            "--model".to_owned(),
-            path(&self.model),
-            "--data".to_owned(),
-            path(&self.folder.path().join("data")),
-            "--out".to_owned(),
-            path(&self.out()),
-        ];
-        let line = fixed
-            .into_iter()
-            .chain(paths)
-            .chain(flags.split_whitespace().map(str::to_owned));
-        Line::try_parse_from(line).unwrap().arguments
-    }
-
-    fn run(&self, flags: &str) -> Result<TrainingReport, TrainerError> {
-        run(&self.arguments(flags))
-    }
-
-    fn adapter(&self) -> Adapter {
-        let file = GgufFile::open(&self.model).unwrap();
-        let base = TrainingModel::new(DenseWeights::from_gguf(&file).unwrap()).base(&file.digest());
-        Adapter::parse(
-            &AdapterFiles::read(&self.out(), &LIMITS).unwrap(),
-            &base,
-            &LIMITS,
-        )
-        .unwrap()
-    }
-}
+use crate::workplace::Workplace;
 
 const OVERFIT: &str = "--epochs 30 --lr 0.02 --batch-size 4 --held-out 2";
 
@@ -144,7 +42,7 @@ fn a_few_examples_are_learnt_and_the_directory_loads() {
         (Some("sentiment"), Some(6))
     );
 
-    let log = fs_err::read_to_string(place.out().join("training_log.jsonl")).unwrap();
+    let log = fs_err::read_to_string(place.out().join("metrics.jsonl")).unwrap();
     let entries: Vec<Value> = log
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
@@ -163,6 +61,8 @@ fn a_few_examples_are_learnt_and_the_directory_loads() {
             .count(),
         31
     );
+    let curve = fs_err::read_to_string(place.out().join("loss.svg")).unwrap();
+    assert!(curve.starts_with("<svg") && curve.contains("held-out examples"));
     let card = fs_err::read_to_string(place.out().join("README.md")).unwrap();
     assert!(
         card.contains(&report.version.to_string()) && card.contains("--lr 0.02"),

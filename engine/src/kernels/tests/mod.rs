@@ -1,6 +1,7 @@
 //! Every kernel set against candle's dequantised product, plain formulas and each other, over random shapes.
 
 mod attention;
+mod dense;
 mod elementwise;
 mod products;
 

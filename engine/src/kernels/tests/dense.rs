@@ -1,0 +1,58 @@
+//! Packed float matrices against sums in double precision.
+
+use proptest::prelude::*;
+
+use super::{kernel_sets, random};
+use crate::kernels::DenseMatrix;
+
+/// `[rows, inputs]` times the matrix whose entry for an input and an output `value` tells.
+fn expected(
+    rows: &[f32],
+    inputs: usize,
+    outputs: usize,
+    value: impl Fn(usize, usize) -> f32,
+) -> Vec<f64> {
+    let product = |row: &[f32], output: usize| {
+        let products = row.iter().enumerate();
+        products
+            .map(|(input, x)| f64::from(*x) * f64::from(value(input, output)))
+            .sum()
+    };
+    rows.chunks_exact(inputs)
+        .flat_map(|row| (0..outputs).map(move |output| product(row, output)))
+        .collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn a_matrix_and_its_transpose_multiply_rows_of_any_number(
+        seed in any::<u64>(),
+        count in 0..15usize,
+        inputs in 1..300usize,
+        outputs in 1..150usize,
+        add in any::<bool>(),
+    ) {
+        let values = random(seed, inputs * outputs);
+        let rows = random(seed ^ 1, count * inputs);
+        let before = random(seed ^ 2, count * outputs);
+        let forward = DenseMatrix::new(&values, inputs);
+        let backward = DenseMatrix::transposed(&values, outputs);
+        let by_rows = expected(&rows, inputs, outputs, |input, output| values[output * inputs + input]);
+        let by_columns = expected(&rows, inputs, outputs, |input, output| values[input * outputs + output]);
+        for kernels in kernel_sets() {
+            for (matrix, expected) in [(&forward, &by_rows), (&backward, &by_columns)] {
+                let mut output = before.clone();
+                matrix.product(kernels, &rows, &mut output, add);
+                for ((got, expected), before) in output.iter().zip(expected).zip(&before) {
+                    let expected = expected + if add { f64::from(*before) } else { 0.0 };
+                    prop_assert!(
+                        (f64::from(*got) - expected).abs() < 1e-4,
+                        "{}: {got} instead of {expected}", kernels.name()
+                    );
+                }
+            }
+        }
+    }
+}
