@@ -127,9 +127,8 @@ impl LoraConfig {
     /// The same configuration with ranks of their own for some projections of every layer; alpha stays.
     #[must_use]
     pub fn with_ranks(mut self, ranks: impl IntoIterator<Item = (Projection, usize)>) -> Self {
-        let pattern = |(projection, rank): (Projection, usize)| {
-            (Pattern::name(projection.peft_name()), rank)
-        };
+        let pattern =
+            |(projection, rank): (Projection, usize)| (Pattern::name(projection.peft_name()), rank);
         self.rank_pattern = ranks.into_iter().map(pattern).collect();
         self
     }

@@ -24,13 +24,13 @@ pub mod sampling;
 mod scheduler;
 mod scoring;
 mod sequence;
+mod served;
 mod source;
 mod statistics;
 mod step;
 pub mod testing;
 #[cfg(test)]
 mod tests;
-mod served;
 pub mod text;
 pub mod tokenizer;
 mod weights;
@@ -51,8 +51,8 @@ pub use request::{
     ScoreRequest, ScoreResult, TokenLogprob,
 };
 pub use sampling::Sampling;
+pub use served::{ServedMatrix, ServedWeights};
 pub use source::ModelDirectory;
 pub use statistics::Statistics;
-pub use served::{ServedMatrix, ServedWeights};
 pub use tokenizer::{Tokenizer, TokenizerError};
 pub use weights::{DenseLayer, DenseWeights};

@@ -85,7 +85,11 @@ impl ServedMatrix {
             static SCRATCH: RefCell<Option<(Resolution, Scratch)>> = const { RefCell::new(None) };
         }
         let count = rows.len() / self.inputs();
-        assert_eq!(rows.len(), count * self.inputs(), "whole rows are multiplied");
+        assert_eq!(
+            rows.len(),
+            count * self.inputs(),
+            "whole rows are multiplied"
+        );
         assert_eq!(output.len(), count * self.outputs(), "a product per row");
         SCRATCH.with_borrow_mut(|kept| {
             if kept.as_ref().is_none_or(|(own, _)| *own != resolution) {

@@ -31,7 +31,7 @@ def uneven_adapter(base, folder):
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "lora_B" in name:
-                parameter.normal_(0, 0.03)
+                parameter.normal_(0, 0.06)
     model.save_pretrained(folder)
     model.unload()
 

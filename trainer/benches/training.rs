@@ -16,8 +16,8 @@ use trainer::batch::passes;
 use trainer::examples::TokenizedExample;
 use trainer::model::{PassOptions, TrainingModel};
 use trainer::optimizer::{AdamW, AdamWOptions, Gradients};
-use trainer::recipe::ActivationBits;
 use trainer::parameters::{LoraParameters, targets_of};
+use trainer::recipe::ActivationBits;
 use trainer::{TrainArguments, tokenized_examples};
 
 const RANK: usize = 8;
@@ -145,6 +145,7 @@ fn step(
         weight: 1.0 / targets.sum::<usize>() as f32,
         dropout: 0.0,
         seed: 0,
+        recompute: false,
     };
     let (mut loss, mut gradients) = (0.0, Gradients::default());
     for pass in passes(&examples.iter().collect::<Vec<_>>(), ROWS_PER_PASS) {

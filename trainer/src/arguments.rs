@@ -40,6 +40,10 @@ pub struct TrainArguments {
     #[arg(long)]
     pub resume: bool,
 
+    /// Begin with the values of this adapter instead of fresh ones; it must have the same targets, ranks and scales
+    #[arg(long)]
+    pub from: Option<PathBuf>,
+
     /// How it is trained
     #[command(flatten)]
     pub recipe: Recipe,

@@ -88,7 +88,10 @@ impl Checkpoint {
             })
             .collect::<std::io::Result<Vec<_>>>()?;
         let metadata = HashMap::from([
-            ("progress".to_owned(), serde_json::to_string(&self.progress)?),
+            (
+                "progress".to_owned(),
+                serde_json::to_string(&self.progress)?,
+            ),
             ("identity".to_owned(), serde_json::to_string(identity)?),
         ]);
         let bytes = serialize(views, Some(metadata)).map_err(std::io::Error::other)?;

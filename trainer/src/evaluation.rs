@@ -33,17 +33,16 @@ struct Candidate {
     targets: std::ops::Range<usize>,
 }
 
-/// Scores every example; `labels` holds the completion of each label, or nothing for a generation task.
+/// Scores every example by the values after `step` steps; `labels` holds the completion of each label, or nothing for a generation task.
 ///
 /// # Errors
 /// Those of candle.
 pub fn held_out(
     model: &TrainingModel,
-    parameters: &LoraParameters,
+    (parameters, step): (&LoraParameters, usize),
     examples: &[TokenizedExample],
     labels: &[Vec<u32>],
     rows_per_pass: usize,
-    step: usize,
 ) -> Result<HeldOutScore, TrainerError> {
     let (mut loss, mut tokens, mut correct) = (0.0, 0, 0);
     let shared = shared_start(examples.iter().map(|example| example.prompt.as_slice()));

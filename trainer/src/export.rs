@@ -41,8 +41,15 @@ pub fn export(arguments: &ExportArguments) -> Result<(), TrainerError> {
     for module in modules {
         let inputs = module.a.len() / module.rank;
         let name = tensor_name(module);
-        let b = rows_in_file_order(&opened, module, if alpha.is_some() { 1.0 } else { module.scale })?;
-        tensors.push((format!("{name}.lora_a"), tensor(module.a.clone(), module.rank, inputs)?));
+        let b = rows_in_file_order(
+            &opened,
+            module,
+            if alpha.is_some() { 1.0 } else { module.scale },
+        )?;
+        tensors.push((
+            format!("{name}.lora_a"),
+            tensor(module.a.clone(), module.rank, inputs)?,
+        ));
         let outputs = b.len() / module.rank;
         tensors.push((format!("{name}.lora_b"), tensor(b, outputs, module.rank)?));
     }
@@ -50,7 +57,10 @@ pub fn export(arguments: &ExportArguments) -> Result<(), TrainerError> {
     let architecture = opened.file.metadata().get("general.architecture").cloned();
     let metadata = [
         ("general.type", text("adapter")),
-        ("general.architecture", architecture.unwrap_or_else(|| text("llama"))),
+        (
+            "general.architecture",
+            architecture.unwrap_or_else(|| text("llama")),
+        ),
         ("general.name", text(&opened.adapter.version.to_string())),
         ("adapter.type", text("lora")),
         ("adapter.lora.alpha", Value::F32(alpha.unwrap_or(0.0))),
@@ -63,7 +73,9 @@ pub fn export(arguments: &ExportArguments) -> Result<(), TrainerError> {
     let aside = arguments.out.with_extension("partial");
     let mut file = BufWriter::new(fs::File::create(&aside)?);
     gguf_file::write(&mut file, &metadata, &tensors)?;
-    file.into_inner().map_err(|error| error.into_error())?.sync_all()?;
+    file.into_inner()
+        .map_err(|error| error.into_error())?
+        .sync_all()?;
     Ok(fs::rename(aside, &arguments.out)?)
 }
 

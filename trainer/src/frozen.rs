@@ -43,10 +43,7 @@ pub(crate) struct FrozenLayer {
 
 impl FrozenModel {
     /// `served` holds the same matrices as serving has them, to go forward with.
-    pub(crate) fn new(
-        weights: DenseWeights,
-        served: Option<(ServedWeights, Resolution)>,
-    ) -> Self {
+    pub(crate) fn new(weights: DenseWeights, served: Option<(ServedWeights, Resolution)>) -> Self {
         let DenseWeights {
             config,
             embedding,
@@ -70,7 +67,12 @@ impl FrozenModel {
                     .map(|groups| groups.map(|group| Some((group, resolution))))
                     .collect(),
             ),
-            None => (None, (0..count).map(|_| [None, None, None, None]).collect::<Vec<_>>()),
+            None => (
+                None,
+                (0..count)
+                    .map(|_| [None, None, None, None])
+                    .collect::<Vec<_>>(),
+            ),
         };
         let layers = layers
             .into_par_iter()

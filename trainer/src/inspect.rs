@@ -59,7 +59,10 @@ fn tables(opened: &Opened, distance: &Distance) -> String {
         .map(|module| module.a.len() + module.b.len())
         .sum();
     line(format_args!("values        {values}"));
-    line(format_args!("projections   {}", projections(opened).join(", ")));
+    line(format_args!(
+        "projections   {}",
+        projections(opened).join(", ")
+    ));
     line(format_args!(
         "\nlayer      ‖A‖      ‖B‖     ‖ΔW‖  ‖ΔW‖/‖W‖  mean |ΔW|"
     ));

@@ -1,7 +1,8 @@
 //! One decoder layer as a differentiable candle operation of its input and its trained values.
 //!
 //! The whole layer is one operation, so candle's graph holds a layer's output and nothing between: forward keeps the
-//! five buffers backward cannot cheaply recompute, and backward takes and frees them layer by layer.
+//! five buffers backward cannot cheaply recompute, and backward takes and frees them layer by layer. Without memory for
+//! them it keeps nothing, and backward begins with the layer's forward.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -28,6 +29,8 @@ pub(crate) struct DecoderLayer {
     pub(crate) dropout: Option<Dropout>,
     /// Whether anything before this layer is trained.
     pub(crate) input_gradient: bool,
+    /// Whether forward leaves what backward needs; it is computed again otherwise.
+    pub(crate) keeps: bool,
     pub(crate) kept: Mutex<Option<Kept>>,
 }
 
@@ -109,11 +112,14 @@ impl DecoderLayer {
         )
     }
 
-    /// What the forward pass kept.
-    fn take_kept(&self) -> Kept {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.take()
-            .expect("a layer's forward ran before its backward, which runs once")
+    /// What the forward pass kept, or would have.
+    fn take_kept(&self, input: &[f32], parameters: &[f32]) -> Kept {
+        let kept = self
+            .kept
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        kept.unwrap_or_else(|| self.forward(input, parameters).1)
     }
 
     /// The gradients of the trained values and, where somebody needs it, of the input.
@@ -129,7 +135,7 @@ impl DecoderLayer {
             middle,
             gate_up,
             inner,
-        } = self.take_kept();
+        } = self.take_kept(input, parameters);
         let mut trained = vec![0.0; parameters.len()];
         let mut step = |group: usize, input: &[f32], gradient: &[f32], to_input: bool| {
             let linear = self.linear(group, parameters);
@@ -194,7 +200,7 @@ impl CustomOp2 for DecoderLayer {
         let input = contiguous_slice(input, input_layout)?;
         let parameters = contiguous_slice(parameters, parameters_layout)?;
         let (output, kept) = self.forward(input, parameters);
-        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = self.keeps.then_some(kept);
         Ok((CpuStorage::F32(output), input_layout.shape().clone()))
     }
 

@@ -7,8 +7,8 @@ use candle_core::quantized::gguf_file::Value as GgufValue;
 use clap::Args;
 use engine::{DenseWeights, ModelConfig, Tokenizer};
 use fs_err as fs;
-use safetensors::tensor::{Dtype, TensorView};
 use safetensors::serialize_to_file;
+use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
 
 use crate::error::TrainerError;
@@ -44,12 +44,18 @@ pub fn merge(arguments: &MergeArguments) -> Result<(), TrainerError> {
     let tokenizer = Tokenizer::from_metadata(metadata)?;
     let mut weights = opened.weights()?;
     for module in &opened.adapter.modules {
-        add_delta(module, weights.layers[module.layer].matrix_mut(module.projection));
+        add_delta(
+            module,
+            weights.layers[module.layer].matrix_mut(module.projection),
+        );
     }
     let aside = out.with_extension("partial");
     fs::create_dir_all(&aside)?;
     write_weights(&weights, &aside.join("model.safetensors"))?;
-    write_json(&aside.join("config.json"), &configuration(&weights.config, &tokenizer))?;
+    write_json(
+        &aside.join("config.json"),
+        &configuration(&weights.config, &tokenizer),
+    )?;
     fs::write(aside.join("tokenizer.json"), tokenizer.to_json()?)?;
     let template = match metadata.get("tokenizer.chat_template") {
         Some(GgufValue::String(template)) => Value::from(template.as_str()),
@@ -107,7 +113,11 @@ fn write_weights(weights: &DenseWeights, path: &Path) -> Result<(), TrainerError
         let bytes = values.iter().flat_map(|value| value.to_le_bytes());
         tensors.push((name, shape, bytes.collect()));
     };
-    add("model.embed_tokens.weight".into(), Some(hidden), &weights.embedding);
+    add(
+        "model.embed_tokens.weight".into(),
+        Some(hidden),
+        &weights.embedding,
+    );
     add("model.norm.weight".into(), None, &weights.output_norm);
     if let Some(head) = &weights.head {
         add("lm_head.weight".into(), Some(hidden), head);

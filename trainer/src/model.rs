@@ -43,6 +43,8 @@ pub struct PassOptions {
     pub dropout: f32,
     /// Chooses the dropout masks.
     pub seed: u64,
+    /// Compute what a layer needs on the way back again instead of keeping it.
+    pub recompute: bool,
 }
 
 impl TrainingModel {
@@ -192,6 +194,7 @@ impl TrainingModel {
                     seed: options.seed.wrapping_add((index as u64) << 32),
                 }),
                 input_gradient: index > 0,
+                keeps: options.is_some_and(|options| !options.recompute),
                 kept: Mutex::default(),
             };
             state = state.apply_op2(trained, layer)?;

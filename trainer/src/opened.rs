@@ -46,8 +46,7 @@ impl Opened {
         let file = GgufFile::open(&arguments.model).map_err(unusable)?;
         let config = file.config().map_err(unusable)?;
         let base = describe(&config, &file.digest());
-        let files = AdapterFiles::read(&arguments.adapter, &LIMITS)?;
-        let adapter = Adapter::parse(&files, &base, &LIMITS)?;
+        let adapter = read_adapter(&arguments.adapter, &base)?;
         Ok(Self {
             file,
             base,
@@ -69,12 +68,15 @@ impl Opened {
     }
 }
 
+/// An adapter directory that fits `base`.
+pub(crate) fn read_adapter(path: &Path, base: &BaseModel) -> Result<Adapter, TrainerError> {
+    let files = AdapterFiles::read(path, &LIMITS)?;
+    Ok(Adapter::parse(&files, base, &LIMITS)?)
+}
+
 /// `destination += scale · B · A` of a module, `[outputs, inputs]`.
 pub(crate) fn add_delta(module: &adapters::LoraModule, destination: &mut [f32]) {
-    let (inputs, outputs) = (
-        module.a.len() / module.rank,
-        module.b.len() / module.rank,
-    );
+    let (inputs, outputs) = (module.a.len() / module.rank, module.b.len() / module.rank);
     multiply(
         MatrixMut::new(destination, outputs, inputs),
         Matrix::new(&module.b, outputs, module.rank),

@@ -17,7 +17,7 @@ use crate::checkpoint::{self, Identity};
 use crate::error::TrainerError;
 use crate::examples::{ExampleTokenizer, TokenizedExample};
 use crate::model::TrainingModel;
-use crate::opened::unusable_model;
+use crate::opened::{read_adapter, unusable_model};
 use crate::parameters::LoraParameters;
 
 /// Most examples held out unless the command line says otherwise.
@@ -37,6 +37,8 @@ pub(crate) struct Prepared {
     pub(crate) source: String,
     /// Inputs that were cut to fit.
     pub(crate) shortened: usize,
+    /// Version of the adapter that training begins with.
+    pub(crate) from: Option<String>,
 }
 
 impl Prepared {
@@ -46,7 +48,20 @@ impl Prepared {
         arguments: &TrainArguments,
     ) -> Result<LoraParameters, TrainerError> {
         let recipe = &arguments.recipe;
-        LoraParameters::initialised(&self.base, &recipe.adapted(), recipe.seed)
+        let fresh = LoraParameters::initialised(&self.base, &recipe.adapted(), recipe.seed)?;
+        let Some(from) = &arguments.from else {
+            return Ok(fresh);
+        };
+        let adapter = read_adapter(from, &self.base)?;
+        let given = LoraParameters::from_modules(&self.base, &adapter.modules)?;
+        if given.layout() != fresh.layout() {
+            return Err(TrainerError::argument(
+                "--from",
+                &from.display().to_string(),
+                "an adapter with the targets, ranks and scales of this training",
+            ));
+        }
+        Ok(given)
     }
 
     /// What decides the outcome of a training with these arguments.
@@ -60,12 +75,14 @@ impl Prepared {
                     .for_each(|token| data.update(token.to_le_bytes()));
             }
         }
-        let recipe = serde_json::to_value(arguments.recipe.deciding()).map_err(std::io::Error::from)?;
+        let recipe =
+            serde_json::to_value(arguments.recipe.deciding()).map_err(std::io::Error::from)?;
         let mut identity = Identity::from_iter([
             ("task".to_owned(), arguments.task.id().into()),
             ("method".to_owned(), arguments.method.to_string().into()),
             ("shots".to_owned(), arguments.shots().into()),
             ("base".to_owned(), self.base.digest.as_str().into()),
+            ("from".to_owned(), self.from.clone().into()),
             ("data".to_owned(), format!("{:x}", data.finalize()).into()),
         ]);
         if let Value::Object(fields) = recipe {
@@ -112,9 +129,11 @@ pub(crate) fn prepare(arguments: &TrainArguments) -> Result<Prepared, TrainerErr
         &demonstrations,
     )?;
 
-    let (model, tokenizer, digest) =
-        read_model(&recipe.model, recipe.activation_bits.resolution()).map_err(|error| unusable_model(&recipe.model, error))?;
-    let end_of_turn = tokenizer.end_of_turn().first().copied();
+    let (model, tokenizer, digest) = read_model(&recipe.model, recipe.activation_bits.resolution())
+        .map_err(|error| unusable_model(&recipe.model, error))?;
+    // The one that the model file declares is the one that the model was taught to end with.
+    let known = tokenizer.end_of_turn().first().copied();
+    let end_of_turn = tokenizer.eos().or(known);
     let example_tokenizer = ExampleTokenizer {
         tokenizer: &tokenizer,
         prompts: catalog.prompts(),
@@ -131,8 +150,14 @@ pub(crate) fn prepare(arguments: &TrainArguments) -> Result<Prepared, TrainerErr
     random.set_stream(HELD_OUT_STREAM);
     training.shuffle(&mut random);
     let held_out = training.split_off(training.len() - held_out);
+    let base = model.base(&digest);
+    let from = match &arguments.from {
+        Some(from) => Some(read_adapter(from, &base)?.version.to_string()),
+        None => None,
+    };
     Ok(Prepared {
-        base: model.base(&digest),
+        base,
+        from,
         model,
         training,
         held_out,

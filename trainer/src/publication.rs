@@ -110,6 +110,10 @@ fn command_line(arguments: &TrainArguments, prepared: &Prepared) -> String {
     if recipe.data.is_some() {
         flag("data", &"DIR");
     }
+    if let Some(from) = &arguments.from {
+        let name = from.file_name().unwrap_or_default();
+        flag("from", &name.to_string_lossy());
+    }
     if let Some(size) = arguments.train_size {
         flag("train-size", &size);
     }

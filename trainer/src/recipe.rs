@@ -132,6 +132,10 @@ pub struct Recipe {
     /// Rows computed at once; bounds memory (about 0.7 MB a row for the default model)
     #[arg(long, default_value_t = 2048)]
     pub rows_per_pass: usize,
+
+    /// Compute each layer again on the way back instead of keeping its inner values: slower, in a fraction of the memory
+    #[arg(long)]
+    pub recompute: bool,
 }
 
 /// See [`Recipe::activation_bits`].
@@ -237,7 +241,11 @@ impl Recipe {
             alpha: self.alpha,
             ranks: self.ranks.iter().map(ToString::to_string).collect(),
             rslora: self.rslora,
-            targets: self.targets.iter().map(|target| target.peft_name()).collect(),
+            targets: self
+                .targets
+                .iter()
+                .map(|target| target.peft_name())
+                .collect(),
             batch_size: self.batch_size,
             accumulate: self.accumulate,
             clip: self.clip,

@@ -98,7 +98,9 @@ impl<'a> Session<'a> {
             steps_per_epoch,
             journal: Journal::open(
                 &arguments.out,
-                found.as_ref().map_or(0, |found| found.progress.journal_bytes),
+                found
+                    .as_ref()
+                    .map_or(0, |found| found.progress.journal_bytes),
             )?,
             progress: Progress::default(),
             best: None,
@@ -234,6 +236,7 @@ impl<'a> Session<'a> {
                 let options = PassOptions {
                     weight,
                     dropout: recipe.dropout,
+                    recompute: recipe.recompute,
                     seed: recipe.seed.wrapping_mul(0x1_0000).wrapping_add(mask),
                 };
                 let (pass_loss, pass_gradients) = self.prepared.model.loss_and_gradients(
@@ -300,7 +303,7 @@ impl<'a> Session<'a> {
         }
         let rows = self.arguments.recipe.rows_per_pass;
         let step = self.progress.step;
-        let score = held_out(model, &self.parameters, examples, labels, rows, step)?;
+        let score = held_out(model, (&self.parameters, step), examples, labels, rows)?;
         let accuracy = score
             .accuracy
             .map_or_else(String::new, |accuracy| format!(", accuracy {accuracy:.3}"));
@@ -314,7 +317,11 @@ impl<'a> Session<'a> {
             of_best.map_or(f64::INFINITY, |score| score.loss)
         };
         // The base itself is no candidate: what is written must be an adapter.
-        if step > 0 && progress.best_step.is_none_or(|best| score.loss < loss_at(best)) {
+        if step > 0
+            && progress
+                .best_step
+                .is_none_or(|best| score.loss < loss_at(best))
+        {
             progress.best_step = Some(step);
             progress.evaluations_since_best = 0;
             self.best = Some(self.parameters.values()?);

@@ -130,6 +130,7 @@ fn plans(arguments: &SuiteArguments) -> Vec<TrainArguments> {
                     out: arguments.out.join(name),
                     overwrite: false,
                     resume: true,
+                    from: None,
                     recipe: arguments.recipe.clone(),
                 });
             }
@@ -186,7 +187,12 @@ fn line(run: &Run) -> String {
             let loss = |score: Option<HeldOutScore>| {
                 score.map_or_else(|| "–".into(), |score| format!("{:.4}", score.loss))
             };
-            format!("{}: held-out loss {} → {}", run.name, loss(first), loss(best))
+            format!(
+                "{}: held-out loss {} → {}",
+                run.name,
+                loss(first),
+                loss(best)
+            )
         }
         Outcome::Unfinished => format!("{}: out of time, to be continued", run.name),
         Outcome::Failed(error) => format!("{}: {error}", run.name),
@@ -221,7 +227,9 @@ fn scores(manifest: &Manifest) -> (Option<HeldOutScore>, Option<HeldOutScore>) {
         .unwrap_or_default();
     let at = |step: Option<u64>| {
         let mut scores = scores.iter();
-        scores.find(|score| Some(score.step as u64) == step).copied()
+        scores
+            .find(|score| Some(score.step as u64) == step)
+            .copied()
     };
     let best = manifest.training.get("best_step").and_then(Value::as_u64);
     (at(Some(0)), at(best))

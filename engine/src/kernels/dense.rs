@@ -34,7 +34,9 @@ impl DenseMatrix {
     pub fn new(values: &[f32], inputs: usize) -> Self {
         let outputs = values.len() / inputs.max(1);
         assert_eq!(values.len(), outputs * inputs, "a matrix has whole rows");
-        Self::pack(inputs, outputs, |input, output| values[output * inputs + input])
+        Self::pack(inputs, outputs, |input, output| {
+            values[output * inputs + input]
+        })
     }
 
     /// Packs the transpose of `values`, `[inputs, outputs]`: the product of rows `x` is `x · values`.
@@ -44,7 +46,9 @@ impl DenseMatrix {
     pub fn transposed(values: &[f32], outputs: usize) -> Self {
         let inputs = values.len() / outputs.max(1);
         assert_eq!(values.len(), outputs * inputs, "a matrix has whole rows");
-        Self::pack(inputs, outputs, |input, output| values[input * outputs + output])
+        Self::pack(inputs, outputs, |input, output| {
+            values[input * outputs + output]
+        })
     }
 
     fn pack(inputs: usize, outputs: usize, value: impl Fn(usize, usize) -> f32) -> Self {
@@ -179,8 +183,7 @@ impl Block<'_> {
         start: usize,
     ) {
         let depth = self.lines.len();
-        let rows: [&[f32]; COUNT] =
-            std::array::from_fn(|row| self.rows.row(first + row, depth));
+        let rows: [&[f32]; COUNT] = std::array::from_fn(|row| self.rows.row(first + row, depth));
         let mut sums = [[set.splat(0.0); WIDTH]; COUNT];
         for (index, line) in self.lines.iter().enumerate() {
             let mut weights = [set.splat(0.0); WIDTH];

@@ -20,10 +20,10 @@ mod set;
 mod tests;
 
 pub use activation::{QuantizedRows, Resolution};
-pub use dense::DenseMatrix;
 pub use attention::{
     AttentionRows, AttentionShape, BLOCK_TOKENS, KvView, QueryGroups, attend_rows,
 };
+pub use dense::DenseMatrix;
 pub use elementwise::{geglu_row, rms_norm_row, rope_row, swiglu_row};
 pub use mapped::MappedFile;
 pub use norm::add_normed;

@@ -180,7 +180,10 @@ impl Tokenizer {
             };
             let (before, after) = (spelled(&self.before), spelled(&self.after));
             let names = |tokens: &[(String, u32)]| -> Vec<String> {
-                tokens.iter().map(|(spelling, _)| spelling.clone()).collect()
+                tokens
+                    .iter()
+                    .map(|(spelling, _)| spelling.clone())
+                    .collect()
             };
             let template = [names(&before), vec!["$A".to_owned()], names(&after)].concat();
             let template = TemplateProcessing::builder()

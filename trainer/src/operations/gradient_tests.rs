@@ -128,6 +128,7 @@ fn check_layer(projections: &[Projection]) -> Result<()> {
         segments: Arc::clone(&segments),
         dropout: None,
         input_gradient: true,
+        keeps: true,
         kept: Mutex::default(),
     };
     let output = input.apply_op2(parameters.as_tensor(), layer)?;
@@ -286,6 +287,7 @@ fn dropout_is_the_same_in_forward_and_backward() -> Result<()> {
                 seed: 3,
             }),
             input_gradient: false,
+            keeps: true,
             kept: Mutex::default(),
         };
         let sum = input.apply_op2(parameters.as_tensor(), layer)?.sum_all()?;

@@ -33,7 +33,8 @@ impl Head<'_> {
     /// Logits `[rows, vocabulary]` of `[rows, hidden]`.
     pub(crate) fn logits(&self, hidden: &[f32]) -> Vec<f32> {
         let mut logits = vec![0.0; hidden.len() / self.hidden() * self.vocabulary()];
-        self.weight.forward(&self.norm.forward(hidden), &mut logits, false);
+        self.weight
+            .forward(&self.norm.forward(hidden), &mut logits, false);
         logits
     }
 

@@ -77,13 +77,19 @@ fn inspect_tells_the_norms_of_the_deltas() {
     let all = &told["distance"]["all"];
     let close = |told: &Value, expected: f64| {
         let told = told.as_f64().unwrap();
-        assert!((told - expected).abs() < 1e-4 * expected, "{told} {expected}");
+        assert!(
+            (told - expected).abs() < 1e-4 * expected,
+            "{told} {expected}"
+        );
     };
     close(&all["delta"], squares.sqrt());
     close(&all["mean_absolute_change"], absolute / f64::from(entries));
     assert_eq!(all["entries"], entries);
     let text = inspect(&arguments(false)).unwrap();
-    assert!(text.contains("down_proj (rank 3, scale 3.4641016, 2 layers)"), "{text}");
+    assert!(
+        text.contains("down_proj (rank 3, scale 3.4641016, 2 layers)"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -116,7 +122,10 @@ fn a_merged_model_has_the_deltas_in_its_weights() {
         assert_eq!(tokenizer.encode(text, true), original.encode(text, true));
     }
     let again = merge(&arguments).unwrap_err().to_string();
-    assert!(again.contains("a directory that does not exist yet"), "{again}");
+    assert!(
+        again.contains("a directory that does not exist yet"),
+        "{again}"
+    );
 }
 
 #[test]
@@ -131,9 +140,15 @@ fn an_exported_adapter_is_a_gguf_file_of_its_factors() {
     .unwrap();
     let mut file = fs_err::File::open(&out).unwrap();
     let content = candle_core::quantized::gguf_file::Content::read(&mut file).unwrap();
-    assert_eq!(content.metadata["adapter.type"].to_string().unwrap(), "lora");
+    assert_eq!(
+        content.metadata["adapter.type"].to_string().unwrap(),
+        "lora"
+    );
     // No alpha gives all three projections their scale, so it is in `B`.
-    assert_eq!(content.metadata["adapter.lora.alpha"].to_f32().unwrap(), 0.0);
+    assert_eq!(
+        content.metadata["adapter.lora.alpha"].to_f32().unwrap(),
+        0.0
+    );
     let device = candle_core::Device::Cpu;
     let module = &place.adapter().modules[2];
     let b = content
@@ -161,7 +176,9 @@ fn a_suite_trains_what_is_missing_and_only_that() {
         let kept = |flags: Vec<String>| {
             // A suite chooses tasks, sizes and directories itself.
             let own = ["--task", "--train-size", "--out"];
-            let pairs = flags.chunks(2).filter(|pair| !own.contains(&pair[0].as_str()));
+            let pairs = flags
+                .chunks(2)
+                .filter(|pair| !own.contains(&pair[0].as_str()));
             pairs.flatten().cloned().collect::<Vec<_>>()
         };
         let out = place.folder.path().join("grid");
@@ -203,5 +220,10 @@ fn a_suite_trains_what_is_missing_and_only_that() {
     let Outcome::Failed(error) = &other[0].outcome else {
         panic!("{other:?}");
     };
-    assert!(error.to_string().contains("trained with rank 8, this suite has 3"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("trained with rank 8, this suite has 3"),
+        "{error}"
+    );
 }

@@ -4,7 +4,7 @@
 
 mod commands;
 mod parity;
-mod shared_context;
 mod resume;
+mod shared_context;
 mod training;
 mod workplace;

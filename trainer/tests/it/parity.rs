@@ -142,6 +142,7 @@ fn gradients_and_ten_steps_agree_with_peft() {
         weight: 1.0 / targets.rows.len() as f32,
         dropout: 0.0,
         seed: 0,
+        recompute: false,
     };
     for (step, expected_loss) in expected.losses.iter().enumerate() {
         let (loss, gradients) = reference

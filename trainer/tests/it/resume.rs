@@ -26,7 +26,10 @@ fn killed(place: &Workplace, flags: &str, at_step: usize) -> bool {
         trainer.kill().unwrap();
     }
     let status = trainer.wait().unwrap();
-    assert!(interrupted || status.success(), "the trainer failed: {status}");
+    assert!(
+        interrupted || status.success(),
+        "the trainer failed: {status}"
+    );
     interrupted
 }
 
@@ -65,7 +68,10 @@ fn out_of_time_leaves_an_adapter_and_a_checkpoint_that_goes_on() {
     assert_eq!((report.ending, report.losses.len()), (Ending::OutOfTime, 1));
     assert_eq!(place.adapter().version, report.version);
     let refused = place.run(FLAGS).unwrap_err();
-    assert!(matches!(refused, TrainerError::OutputExists { .. }), "{refused}");
+    assert!(
+        matches!(refused, TrainerError::OutputExists { .. }),
+        "{refused}"
+    );
     let report = place.run(&format!("{FLAGS} --resume --overwrite")).unwrap();
     assert_eq!(report.ending, Ending::Complete);
     assert_eq!(place.written(WEIGHTS), whole.written(WEIGHTS));
@@ -77,10 +83,17 @@ fn an_interrupted_training_is_neither_forgotten_nor_mixed_with_another() {
     let place = Workplace::new();
     assert!(killed(&place, FLAGS, 10));
     let refused = place.run(FLAGS).unwrap_err();
-    assert!(matches!(refused, TrainerError::Interrupted { .. }), "{refused}");
-    let other = place.run(&format!("{FLAGS} --rank 4 --resume")).unwrap_err();
     assert!(
-        other.to_string().contains("a training with rank 8, this one has 4"),
+        matches!(refused, TrainerError::Interrupted { .. }),
+        "{refused}"
+    );
+    let other = place
+        .run(&format!("{FLAGS} --rank 4 --resume"))
+        .unwrap_err();
+    assert!(
+        other
+            .to_string()
+            .contains("a training with rank 8, this one has 4"),
         "{other}"
     );
     let checkpoint = place.beside("checkpoint.safetensors");
@@ -88,7 +101,10 @@ fn an_interrupted_training_is_neither_forgotten_nor_mixed_with_another() {
     bytes.truncate(bytes.len() / 2);
     fs_err::write(&checkpoint, bytes).unwrap();
     let damaged = place.run(&format!("{FLAGS} --resume")).unwrap_err();
-    assert!(matches!(damaged, TrainerError::Checkpoint { .. }), "{damaged}");
+    assert!(
+        matches!(damaged, TrainerError::Checkpoint { .. }),
+        "{damaged}"
+    );
     place.run(&format!("{FLAGS} --overwrite")).unwrap();
 }
 
@@ -145,6 +161,9 @@ fn a_loss_that_is_no_number_stops_with_the_step_and_the_batch() {
         panic!("{error}");
     };
     assert!(*step >= 2 && examples.len() == 2, "{error}");
-    assert!(error.to_string().contains("examples of the batch: "), "{error}");
+    assert!(
+        error.to_string().contains("examples of the batch: "),
+        "{error}"
+    );
     assert!(!place.out().exists());
 }

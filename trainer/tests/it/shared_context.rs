@@ -1,8 +1,9 @@
-//! A context computed once for a batch gives the loss and the gradients of a context repeated for every example.
+//! Ways of computing less or keeping less: the gradients stay. A context computed once for a batch gives the loss and the gradients of a context repeated for every example.
 
 use adapters::Projection;
-use engine::DenseWeights;
+use engine::gguf::GgufFile;
 use engine::testing::TinyModel;
+use engine::{DenseWeights, Resolution};
 use trainer::batch::passes;
 use trainer::examples::TokenizedExample;
 use trainer::model::{PassOptions, TrainingModel};
@@ -13,6 +14,7 @@ const OPTIONS: PassOptions = PassOptions {
     weight: 0.1,
     dropout: 0.0,
     seed: 0,
+    recompute: false,
 };
 
 #[test]
@@ -21,7 +23,8 @@ fn a_shared_context_gives_the_gradients_of_a_repeated_one() {
     let weights = DenseWeights::load(&TinyModel::write(folder.path(), 5)).unwrap();
     let model = TrainingModel::new(weights);
     let parameters =
-        LoraParameters::initialised(&model.base(""), &targets_of(&Projection::ALL, 4, 1.5), 3).unwrap();
+        LoraParameters::initialised(&model.base(""), &targets_of(&Projection::ALL, 4, 1.5), 3)
+            .unwrap();
     let context = (0..40).map(|index| 10 + (index * 37) % 200);
     let example = |own: &[u32], completion: &[u32]| TokenizedExample {
         record: 0,
@@ -80,5 +83,34 @@ fn a_shared_context_gives_the_gradients_of_a_repeated_one() {
                 place.tensor_name()
             );
         }
+    }
+}
+
+#[test]
+fn layers_computed_again_give_the_same_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = GgufFile::open(&TinyModel::write(folder.path(), 5)).unwrap();
+    let example = TokenizedExample {
+        record: 0,
+        prompt: (10..60).collect(),
+        completion: vec![101, 2],
+        label: None,
+    };
+    for resolution in [None, Some(Resolution::Fine)] {
+        let model = TrainingModel::from_gguf(&file, resolution).unwrap();
+        let targets = targets_of(&Projection::ALL, 4, 1.5);
+        let parameters = LoraParameters::initialised(&model.base(""), &targets, 3).unwrap();
+        let pass = &passes(&[&example], 1000)[0];
+        let run = |recompute| {
+            let options = PassOptions {
+                dropout: 0.2,
+                recompute,
+                ..OPTIONS
+            };
+            model
+                .loss_and_gradients(&parameters, &pass.inputs, &pass.targets, options)
+                .unwrap()
+        };
+        assert_eq!(run(true), run(false));
     }
 }

@@ -198,3 +198,25 @@ fn what_cannot_train_is_refused_before_training() {
     fs_err::write(place.out().join("adapter_config.json"), "{}").unwrap();
     assert!(message("--held-out 2").contains("already holds an adapter"));
 }
+
+#[test]
+fn training_goes_on_from_an_adapter_that_fits() {
+    let place = Workplace::new();
+    let flags = "--batch-size 6 --held-out 2 --overwrite";
+    let first = place
+        .run(&format!("{flags} --epochs 20 --lr 0.02"))
+        .unwrap();
+    let begun = place.folder.path().join("begun");
+    fs_err::rename(place.out(), &begun).unwrap();
+    let from = format!("{flags} --epochs 1 --from {}", begun.display());
+    let second = place.run(&from).unwrap();
+    assert!(second.losses[0] < 0.5 * first.losses[0]);
+    let refused = place
+        .run(&format!("{from} --rank 4"))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        refused.contains("an adapter with the targets, ranks and scales"),
+        "{refused}"
+    );
+}

@@ -70,7 +70,11 @@ impl Workplace {
         let path = |path: &Path| path.to_str().unwrap().to_owned();
         let data = self.folder.path().join("data");
         let fixed = ["--task", "sentiment", "--threads", "2", "--train-size", "8"];
-        let paths = [("--model", &self.model), ("--data", &data), ("--out", &self.out())];
+        let paths = [
+            ("--model", &self.model),
+            ("--data", &data),
+            ("--out", &self.out()),
+        ];
         let paths = paths.map(|(flag, value)| [flag.to_owned(), path(value)]);
         fixed
             .map(str::to_owned)
