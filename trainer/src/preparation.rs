@@ -94,29 +94,11 @@ impl Prepared {
 
 /// Loads model and data, and fails on what would only show after hours.
 pub(crate) fn prepare(arguments: &TrainArguments) -> Result<Prepared, TrainerError> {
-    if arguments.out.join("adapter_config.json").exists() && !arguments.overwrite {
-        return Err(TrainerError::OutputExists {
-            path: arguments.out.clone(),
-        });
-    }
-    if checkpoint::exists(&arguments.out) && !arguments.resume && !arguments.overwrite {
-        return Err(TrainerError::Interrupted {
-            path: arguments.out.clone(),
-        });
-    }
+    check_output(arguments)?;
     let recipe = &arguments.recipe;
     let catalog = Catalog::open(recipe.data.as_deref())?;
     let set = catalog.train(arguments.task, arguments.train_size)?;
-    let a_tenth = (set.examples.len() / 10).min(MOST_HELD_OUT);
-    let held_out = recipe.held_out.unwrap_or(a_tenth);
-    if set.examples.len() <= held_out {
-        let (path, examples) = (set.path, set.examples.len());
-        return Err(TrainerError::NoExamples {
-            path,
-            examples,
-            held_out,
-        });
-    }
+    let held_out = held_out(recipe.held_out, &set)?;
     let demonstrations = catalog.demonstrations(
         arguments.task,
         arguments.task.trained_on(),
@@ -165,6 +147,35 @@ pub(crate) fn prepare(arguments: &TrainArguments) -> Result<Prepared, TrainerErr
         source: arguments.task.trained_on().to_owned(),
         shortened,
     })
+}
+
+/// How many examples are kept out of training.
+fn held_out(wanted: Option<usize>, set: &TrainingSet) -> Result<usize, TrainerError> {
+    let examples = set.examples.len();
+    let held_out = wanted.unwrap_or((examples / 10).min(MOST_HELD_OUT));
+    if examples > held_out {
+        return Ok(held_out);
+    }
+    Err(TrainerError::NoExamples {
+        path: set.path.clone(),
+        examples,
+        held_out,
+    })
+}
+
+/// Fails where something would be lost that nobody gave up.
+fn check_output(arguments: &TrainArguments) -> Result<(), TrainerError> {
+    if arguments.out.join("adapter_config.json").exists() && !arguments.overwrite {
+        return Err(TrainerError::OutputExists {
+            path: arguments.out.clone(),
+        });
+    }
+    if checkpoint::exists(&arguments.out) && !arguments.resume && !arguments.overwrite {
+        return Err(TrainerError::Interrupted {
+            path: arguments.out.clone(),
+        });
+    }
+    Ok(())
 }
 
 /// The model, its tokenizer, and the digest of its file.
