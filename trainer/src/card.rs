@@ -29,8 +29,7 @@ impl Card<'_> {
         text += &self.training();
         text += &self.held_out();
         text += "## Evaluation\n\n\
-            Not measured yet. In-domain, out-of-domain and cross-task figures belong here before this adapter meets users.\n\n\
-            <!-- evaluation -->\n";
+            Not measured yet. In-domain, out-of-domain and cross-task figures belong here before this adapter meets users.\n";
         text
     }
 
