@@ -32,7 +32,7 @@ pub struct Recipe {
     pub epochs: usize,
 
     /// Highest learning rate
-    #[arg(long = "lr", default_value_t = 5e-4)]
+    #[arg(long = "lr", default_value_t = 1e-3)]
     pub learning_rate: f64,
 
     /// Optimizer steps over which the learning rate rises
@@ -286,7 +286,7 @@ impl Recipe {
             _ => Err(TrainerError::argument(flag, &value.to_string(), expected)),
         };
         let rate = self.learning_rate;
-        check("--lr", rate, rate > 0.0, "a number above 0, such as 5e-4")?;
+        check("--lr", rate, rate > 0.0, "a number above 0, such as 1e-3")?;
         let twice = "a number above 0, usually twice the rank";
         check("--alpha", self.alpha, self.alpha > 0.0, twice)?;
         let norm = "a norm, or 0 for no limit";

@@ -186,7 +186,7 @@ fn what_cannot_train_is_refused_before_training() {
     );
     assert_eq!(
         message("--lr 0"),
-        "--lr is 0; expected a number above 0, such as 5e-4"
+        "--lr is 0; expected a number above 0, such as 1e-3"
     );
     assert_eq!(message("--epochs 0"), "--epochs is 0; expected at least 1");
     assert!(
