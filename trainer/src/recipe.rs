@@ -200,7 +200,8 @@ pub(crate) struct Deciding<'a> {
     dropout: f32,
     activation_bits: ActivationBits,
     max_length: usize,
-    held_out: Option<usize>,
+    /// `held_out` is what a manifest calls their scores.
+    held_out_examples: Option<usize>,
     evaluate_every: Option<usize>,
     patience: usize,
     prompt: usize,
@@ -253,7 +254,7 @@ impl Recipe {
             dropout: self.dropout,
             activation_bits: self.activation_bits,
             max_length: self.max_length,
-            held_out: self.held_out,
+            held_out_examples: self.held_out,
             evaluate_every: self.evaluate_every,
             patience: self.patience,
             prompt: self.prompt,

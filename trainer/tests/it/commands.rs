@@ -216,6 +216,11 @@ fn a_suite_trains_what_is_missing_and_only_that() {
     }
     let table = fs_err::read_to_string(place.folder.path().join("grid").join(TABLE)).unwrap();
     assert_eq!(table.lines().count(), 2 + 2, "{table}");
+    let row = table.lines().nth(2).unwrap();
+    let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+    // Of six examples in batches of four, two epochs.
+    assert_eq!(cells[1..4], ["sentiment-ft", "6", "4"], "{table}");
+    assert!(cells[5].parse::<f64>().unwrap() > 0.0, "{table}");
     let other = run("--epochs 2 --batch-size 4 --held-out 2 --rank 3");
     let Outcome::Failed(error) = &other[0].outcome else {
         panic!("{other:?}");
