@@ -35,6 +35,7 @@ class Bench:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.binary = built()
         self.samples = []
+        self.commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
     def random_batches(self, name, sequences, length):
         """The first token is the prompt, so that every other one is predicted."""
@@ -75,7 +76,13 @@ class Bench:
                     seconds = sum(found["seconds"])
                     values = {"tokens_per_second": sum(tokens) / seconds, "examples_per_second": sum(map(len, batches[1:])) / seconds}
                     self.samples.append({"workload": name, "peer": peer, "round": turn, "values": values | {"peak_mib": found["peak_mib"]}, "losses": found["losses"]})
+                    self.keep()
                     print(f"round {turn + 1}: {name:30} {peer:12} {values['tokens_per_second']:8.0f} tok/s {values['examples_per_second']:6.2f} examples/s {found['peak_mib']:6.0f} MiB", flush=True)
+
+    def keep(self):
+        """Writes what there is so far, so that a run that is interrupted has shown something."""
+        result = {"command": shlex.join(["python", "bench/training.py", *sys.argv[1:]]), "commit": self.commit, "steps": STEPS, "samples": self.samples}
+        (BENCH / "results" / "training.json").write_text(json.dumps(result, indent=1) + "\n")
 
 
 def built():
@@ -92,11 +99,7 @@ def main():
     parser.add_argument("--data", default=os.environ.get("QUICKCHANGE_DATA"), type=os.path.abspath, help="folder of the paper's data sets; without it only random tokens")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    bench = Bench(parser.parse_args())
-    bench.run()
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
-    result = {"command": shlex.join(["python", "bench/training.py", *sys.argv[1:]]), "commit": commit, "steps": STEPS, "samples": bench.samples}
-    (BENCH / "results" / "training.json").write_text(json.dumps(result, indent=1) + "\n")
+    Bench(parser.parse_args()).run()
 
 
 if __name__ == "__main__":
