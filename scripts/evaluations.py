@@ -36,10 +36,11 @@ def follow(server, evaluation):
                 continue
             event = json.loads(line[6:])
             progress = event.get("progress", event)
-            if "examples_total" in progress:
+            if "examples_total" in progress and sys.stderr.isatty():
                 done, total = progress["examples_done"], progress["examples_total"]
                 print(f"\r  {evaluation}: {done} of {total} examples", end="", file=sys.stderr, flush=True)
-    print(file=sys.stderr)
+    if sys.stderr.isatty():
+        print(file=sys.stderr)
     record = call(server, "GET", f"/v1/evaluations/{evaluation}")
     if record["status"] != "completed":
         sys.exit(f"{evaluation} ended as {record['status']}: {record.get('error')}")
