@@ -104,7 +104,6 @@ async fn eight_clients_stream_while_versions_are_exchanged() {
     for client in join_all(clients).await {
         client.unwrap();
     }
-    assert!(swaps >= 2);
     let adapter = app.client.adapter("x").await.expect(200);
     for version in adapter["versions"].as_array().unwrap() {
         assert_eq!(version["in_flight"], 0, "{adapter}");
