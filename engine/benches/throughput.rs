@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use adapters::{Adapter, BaseModel, LoraConfig, LoraModule, Manifest, Projection};
+use adapters::{Adapter, LoraConfig, LoraModule, Manifest, Projection};
 use engine::{
     Engine, EngineConfig, GenerateEvent, GenerateRequest, KernelChoice, LoadOptions, Model,
     PreparedAdapter, Priority, Resolution, Sampling,
@@ -94,9 +94,7 @@ fn main() {
     };
     let engine = Engine::start(model, config).expect("a CPU has room");
     let started = Instant::now();
-    let adapters: Adapters = (0..16)
-        .map(|seed| random_adapter(engine.base(), seed))
-        .collect();
+    let adapters: Adapters = (0..16).map(|seed| random_adapter(&engine, seed)).collect();
     println!(
         "{} kernels, {} threads, model loaded in {loaded:.0?}, 16 adapters made and packed in {:.0?}",
         engine.kernels(),
@@ -201,7 +199,8 @@ fn rate(engine: &Engine, workload: &Workload, adapters: &Adapters, random: &mut 
 }
 
 /// Rank 8 on every projection of every layer, A and B both random.
-fn random_adapter(base: &BaseModel, seed: u64) -> Arc<PreparedAdapter> {
+fn random_adapter(engine: &Engine, seed: u64) -> Arc<PreparedAdapter> {
+    let base = engine.base();
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut uniform = |count: usize, width: f32| -> Vec<f32> {
         (0..count)
@@ -230,5 +229,5 @@ fn random_adapter(base: &BaseModel, seed: u64) -> Arc<PreparedAdapter> {
         tensors_matched: 2 * modules.len(),
         modules,
     };
-    Arc::new(PreparedAdapter::new(&adapter, base))
+    Arc::new(engine.prepare(&adapter))
 }

@@ -2,7 +2,7 @@
 
 use adapters::{Adapter, BaseModel, LoraModule, Projection, Version};
 
-use crate::kernels::{Expansion, LowRank, PackedMatrix, PackedReduction};
+use crate::kernels::{Expansion, LowRank, PackedMatrix, PackedReduction, Resolution};
 
 /// An adapter's weights, ready for the kernels and immutable.
 pub struct PreparedAdapter {
@@ -28,12 +28,15 @@ impl std::fmt::Debug for PreparedAdapter {
 }
 
 impl PreparedAdapter {
-    /// Packs an adapter that was validated against `base`.
-    pub fn new(adapter: &Adapter, base: &BaseModel) -> Self {
+    /// Packs an adapter that was validated against `base`, as closely as activations of that resolution follow their values:
+    /// in f16 where they have two bytes, in bytes otherwise.
+    pub fn new(adapter: &Adapter, base: &BaseModel, resolution: Resolution) -> Self {
         let layers: Vec<_> = (0..base.layers)
             .map(|layer| {
-                let stacked =
-                    |projections: &[Projection]| stack(&adapter.modules, base, layer, projections);
+                let stacked = |projections: &[Projection]| {
+                    let place = (layer, projections);
+                    stack(&adapter.modules, base, place, resolution)
+                };
                 PreparedLayer {
                     query_key_value: stacked(&[
                         Projection::Query,
@@ -84,9 +87,19 @@ impl PreparedLayer {
 fn stack(
     modules: &[LoraModule],
     base: &BaseModel,
-    layer: usize,
-    projections: &[Projection],
+    (layer, projections): (usize, &[Projection]),
+    resolution: Resolution,
 ) -> Option<LowRank> {
+    let (pack_a, pack_b) = match resolution {
+        Resolution::Fine => (
+            PackedReduction::from_floats as fn(&[f32], usize, usize) -> PackedReduction,
+            PackedMatrix::from_floats as fn(&[f32], usize, usize) -> PackedMatrix,
+        ),
+        Resolution::Mixed | Resolution::Coarse => (
+            PackedReduction::from_floats_as_bytes as _,
+            PackedMatrix::from_floats_as_bytes as _,
+        ),
+    };
     let inputs = base.shape(projections[0]).inputs;
     let mut reduction = Vec::new();
     let mut expansions = Vec::new();
@@ -106,7 +119,7 @@ fn stack(
                 last_a = &module.a;
             }
             expansions.push(Expansion {
-                matrix: PackedMatrix::from_floats(&scaled, outputs, module.rank),
+                matrix: pack_b(&scaled, outputs, module.rank),
                 reduced_column: reduction.len() / inputs - module.rank,
                 output_column,
             });
@@ -115,7 +128,7 @@ fn stack(
     }
     let ranks = reduction.len() / inputs;
     (ranks > 0).then(|| LowRank {
-        reduction: PackedReduction::from_floats(&reduction, ranks, inputs),
+        reduction: pack_a(&reduction, ranks, inputs),
         expansions,
     })
 }

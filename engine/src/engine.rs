@@ -14,7 +14,7 @@ use crate::effect::ProbeLogits;
 use crate::error::{EngineError, LoadError, SubmitError};
 use crate::executor::Executor;
 use crate::generation::{Generation, GenerationLimits};
-use crate::kernels::BLOCK_TOKENS;
+use crate::kernels::{BLOCK_TOKENS, Resolution};
 use crate::model::Model;
 use crate::request::{GenerateEvent, GenerateRequest, LogitsRequest, ScoreRequest, ScoreResult};
 use crate::scheduler::Scheduler;
@@ -81,6 +81,8 @@ struct Shared {
     model: ModelConfig,
     base: BaseModel,
     kernels: String,
+    /// How closely adapters are kept.
+    resolution: Resolution,
     tokenizer: Arc<Tokenizer>,
     chat_template: Option<Arc<ChatTemplate>>,
     draining: AtomicBool,
@@ -111,6 +113,7 @@ impl Engine {
             model: model.config().clone(),
             base: model.base().clone(),
             kernels: model.kernels(),
+            resolution: model.resolution(),
             tokenizer: Arc::clone(model.tokenizer()),
             chat_template: model.chat_template().cloned(),
             draining: AtomicBool::new(false),
@@ -174,7 +177,7 @@ impl Engine {
 
     /// Packs an adapter that was validated against [`Engine::base`]; runs on the caller's thread.
     pub fn prepare(&self, adapter: &Adapter) -> PreparedAdapter {
-        PreparedAdapter::new(adapter, &self.shared.base)
+        PreparedAdapter::new(adapter, &self.shared.base, self.shared.resolution)
     }
 
     /// Takes a generation; dropping the receiver cancels it within a step.

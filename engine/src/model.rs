@@ -146,6 +146,14 @@ impl Model {
         }
     }
 
+    /// How closely activations follow their values: exactly, as good as, on a device and with dequantised weights.
+    pub fn resolution(&self) -> Resolution {
+        match &self.weights {
+            Weights::Kernels(model) => model.resolution,
+            Weights::Device(_) => Resolution::Fine,
+        }
+    }
+
     pub(crate) fn into_weights(self) -> Weights {
         self.weights
     }
@@ -240,7 +248,10 @@ fn load_weights(
         weights: packer.pack(threads)?,
         config: config.clone(),
         kernels,
-        resolution: options.resolution,
+        resolution: match options.dense {
+            true => Resolution::Fine,
+            false => options.resolution,
+        },
         threads,
     })))
 }

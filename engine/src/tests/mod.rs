@@ -54,9 +54,10 @@ fn tiny_engine(kernels: KernelChoice, config: EngineConfig) -> (Engine, tempfile
     (start(model, config), directory)
 }
 
-/// A random adapter: every projection of every layer, rank 3, scale 1.5, A and B both non-zero.
+/// A random adapter, kept in bytes: every projection of every layer, rank 3, scale 1.5, A and B both non-zero.
 fn random_adapter(base: &BaseModel, seed: u64) -> Arc<PreparedAdapter> {
-    Arc::new(PreparedAdapter::new(&random_modules(base, seed), base))
+    let adapter = random_modules(base, seed);
+    Arc::new(PreparedAdapter::new(&adapter, base, Resolution::Mixed))
 }
 
 fn random_modules(base: &BaseModel, seed: u64) -> Adapter {

@@ -146,6 +146,41 @@ fn bytes_of_activations_decide_how_close_logits_are() {
     assert!(mixed < coarse / 2.0, "one byte {coarse}, mixed {mixed}");
 }
 
+/// `cargo test -p engine bytes_of_adapters -- --nocapture` prints the figures that ARCHITECTURE.md quotes.
+#[test]
+fn bytes_of_adapters_move_logits_less_than_those_of_activations() {
+    let test = "bytes_of_adapters_move_logits_less_than_those_of_activations";
+    let Some(model) = base_model(test) else {
+        return;
+    };
+    let options = LoadOptions {
+        resolution: Resolution::Fine,
+        ..options(KernelChoice::best(), false)
+    };
+    let engine = load(&model, options);
+    let tokens = PROMPTS.map(|prompt| engine.tokenizer().encode(prompt, false));
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../pretrained");
+    let folders = fs_err::read_dir(folder).expect("the adapters made here");
+    for folder in folders.map(|entry| entry.expect("an adapter").path()) {
+        let adapter = parsed_adapter(&engine, &folder);
+        let [bytes, halves] = [Resolution::Mixed, Resolution::Fine].map(|resolution| {
+            let prepared = PreparedAdapter::new(&adapter, engine.base(), resolution);
+            let prepared = Arc::new(prepared);
+            let answers = tokens.each_ref();
+            answers.map(|tokens| logits(&engine, tokens, Some(Arc::clone(&prepared))))
+        });
+        let pairs = bytes.iter().zip(&halves);
+        let off: Vec<f32> = pairs.map(|(a, b)| largest_difference(a, b)).collect();
+        let mean = off.iter().sum::<f32>() / off.len() as f32;
+        let worst = off.into_iter().fold(0.0, f32::max);
+        let name = folder.file_name().expect("a name").to_string_lossy();
+        eprintln!(
+            "{name} in bytes: log-probabilities are off by up to {worst:.3}, on average by up to {mean:.3}"
+        );
+        assert!(worst <= logprob_gate(Resolution::Fine), "{name}: {worst}");
+    }
+}
+
 /// Texts of several kinds: facts, tales, code, chats, the tasks' prompts.
 const PROMPTS: [&str; 30] = [
     "The capital of France is",
@@ -195,13 +230,17 @@ fn load(model: &Path, options: LoadOptions) -> Engine {
 }
 
 fn reference_adapter(engine: &Engine, parity: &Path) -> Arc<PreparedAdapter> {
+    let adapter = parsed_adapter(engine, &parity.join("adapter0"));
+    Arc::new(engine.prepare(&adapter))
+}
+
+fn parsed_adapter(engine: &Engine, folder: &Path) -> Adapter {
     let limits = Limits {
         max_rank: 64,
         max_bytes: 1 << 30,
     };
-    let files = AdapterFiles::read(&parity.join("adapter0"), &limits).expect("the adapter reads");
-    let adapter = Adapter::parse(&files, engine.base(), &limits).expect("the adapter fits");
-    Arc::new(engine.prepare(&adapter))
+    let files = AdapterFiles::read(folder, &limits).expect("the adapter reads");
+    Adapter::parse(&files, engine.base(), &limits).expect("the adapter fits")
 }
 
 /// Prompts with the reference's last-token logits.

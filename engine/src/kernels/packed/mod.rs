@@ -3,6 +3,7 @@
 //! Rows of one stored type make a section, so a stack of matrices of several types keeps each as it is. Q4_0, Q4_1, Q5_0,
 //! Q5_1, Q8_0, Q4_K, Q5_K, Q6_K, F16, BF16 and F32 keep their size; every other type is dequantised to f32.
 
+mod line;
 mod reduction;
 mod stored;
 pub(super) mod tiles;
@@ -15,6 +16,7 @@ use half::{bf16, f16};
 
 use crate::gguf::RawTensor;
 
+pub(super) use line::ByteLine;
 pub use reduction::PackedReduction;
 pub(super) use reduction::{RANKS, ReductionValues};
 use stored::{interleave, pack_rows};
@@ -39,6 +41,8 @@ pub(super) enum Tiles {
     F16(Vec<f16>),
     /// `[outputs / 16][inputs][16]`.
     Bf16(Vec<bf16>),
+    /// `[outputs / 16][inputs]`.
+    Bytes(Vec<ByteLine>),
 }
 
 /// A weight matrix ready for [`super::project`].
@@ -118,6 +122,15 @@ impl PackedMatrix {
         };
         let mut matrix = Self::empty(inputs);
         matrix.push(tiles, outputs);
+        matrix
+    }
+
+    /// Packs a row-major `[outputs, inputs]` matrix as bytes with a scale for every sixteen outputs of an input.
+    pub fn from_floats_as_bytes(values: &[f32], outputs: usize, inputs: usize) -> Self {
+        let interleaved: Vec<f32> = interleave(values.chunks_exact(inputs), |value| value);
+        let lines = interleaved.as_chunks().0.iter().map(ByteLine::of);
+        let mut matrix = Self::empty(inputs);
+        matrix.push(Tiles::Bytes(lines.collect()), outputs);
         matrix
     }
 
@@ -201,7 +214,10 @@ impl PackedMatrix {
 
 impl Tiles {
     pub(super) fn is_quantized(&self) -> bool {
-        !matches!(self, Self::F32(_) | Self::F16(_) | Self::Bf16(_))
+        !matches!(
+            self,
+            Self::F32(_) | Self::F16(_) | Self::Bf16(_) | Self::Bytes(_)
+        )
     }
 
     fn bytes(&self) -> usize {
@@ -215,6 +231,7 @@ impl Tiles {
             Self::F32(values) => size_of_val(values.as_slice()),
             Self::F16(values) => size_of_val(values.as_slice()),
             Self::Bf16(values) => size_of_val(values.as_slice()),
+            Self::Bytes(lines) => size_of_val(lines.as_slice()),
         }
     }
 
@@ -229,6 +246,12 @@ impl Tiles {
             Self::F32(values) => read_floats(values, row, out, |value| value),
             Self::F16(values) => read_floats(values, row, out, f16::to_f32),
             Self::Bf16(values) => read_floats(values, row, out, bf16::to_f32),
+            Self::Bytes(lines) => {
+                let first = row / TILE_ROWS * out.len();
+                for (line, out) in lines[first..].iter().zip(out) {
+                    *out = line.value(row % TILE_ROWS);
+                }
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use half::f16;
 
-use super::{TILE_ROWS, fit_f16};
+use super::{ByteLine, TILE_ROWS, fit_f16};
 
 /// Rows of `A` that stand together.
 pub(in crate::kernels) const RANKS: usize = 4;
@@ -18,6 +18,7 @@ pub struct PackedReduction {
 pub(in crate::kernels) enum ReductionValues {
     F16(Vec<[[f16; TILE_ROWS]; RANKS]>),
     F32(Vec<[[f32; TILE_ROWS]; RANKS]>),
+    Bytes(Vec<[ByteLine; RANKS]>),
 }
 
 impl PackedReduction {
@@ -30,6 +31,17 @@ impl PackedReduction {
         };
         Self {
             values,
+            outputs,
+            inputs,
+        }
+    }
+
+    /// Packs a row-major `[outputs, inputs]` matrix as bytes with a scale for every sixteen inputs of an output.
+    pub fn from_floats_as_bytes(values: &[f32], outputs: usize, inputs: usize) -> Self {
+        let lines = interleave(values, inputs, |value| value);
+        let bytes = |ranks: &[[f32; TILE_ROWS]; RANKS]| ranks.each_ref().map(ByteLine::of);
+        Self {
+            values: ReductionValues::Bytes(lines.iter().map(bytes).collect()),
             outputs,
             inputs,
         }
@@ -50,6 +62,7 @@ impl PackedReduction {
         match &self.values {
             ReductionValues::F16(values) => size_of_val(values.as_slice()),
             ReductionValues::F32(values) => size_of_val(values.as_slice()),
+            ReductionValues::Bytes(values) => size_of_val(values.as_slice()),
         }
     }
 
@@ -63,6 +76,7 @@ impl PackedReduction {
                         values[first + step][row % RANKS][lane].to_f32()
                     }
                     ReductionValues::F32(values) => values[first + step][row % RANKS][lane],
+                    ReductionValues::Bytes(values) => values[first + step][row % RANKS].value(lane),
                 };
             }
         }

@@ -6,7 +6,7 @@ use half::{bf16, f16};
 
 use super::span::Target;
 use crate::kernels::KernelChoice;
-use crate::kernels::packed::{TILE_ROWS, TileRun, Tiles};
+use crate::kernels::packed::{ByteLine, TILE_ROWS, TileRun, Tiles};
 use crate::kernels::prefetch::prefetch_after;
 use crate::kernels::set::{KernelSet, Operation};
 
@@ -59,47 +59,55 @@ fn floats<const ROWS: usize>(
     rows: [&[f32]; ROWS],
     target: Target<'_>,
 ) {
-    fn of_run<'a, T>(weights: &'a [T], run: &TileRun<'_>) -> &'a [[T; TILE_ROWS]] {
-        &weights.as_chunks().0[run.indices.start * run.inputs..run.indices.end * run.inputs]
+    fn of_run<'a, L>(lines: &'a [L], run: &TileRun<'_>) -> &'a [L] {
+        &lines[run.indices.start * run.inputs..run.indices.end * run.inputs]
     }
     match run.tiles {
-        Tiles::F32(all) => kernels.run(Floats(of_run(all, run), rows, target)),
-        Tiles::F16(all) => kernels.run(Floats(of_run(all, run), rows, target)),
-        Tiles::Bf16(all) => kernels.run(Floats(of_run(all, run), rows, target)),
+        Tiles::F32(all) => kernels.run(Floats(of_run(all.as_chunks().0, run), rows, target)),
+        Tiles::F16(all) => kernels.run(Floats(of_run(all.as_chunks().0, run), rows, target)),
+        Tiles::Bf16(all) => kernels.run(Floats(of_run(all.as_chunks().0, run), rows, target)),
+        Tiles::Bytes(all) => kernels.run(Floats(of_run(all, run), rows, target)),
         _ => unreachable!("quantised tiles go through quantized_tiles"),
     }
 }
 
-/// A type that float weights are kept in; all are exact in f32.
-pub(super) trait FloatWeight: Sized {
-    fn load<S: KernelSet>(set: S, weights: &[Self; TILE_ROWS]) -> S::Floats;
+/// Sixteen weights as they are kept; the product is that of their values as f32.
+pub(super) trait FloatLine: Copy {
+    fn load<S: KernelSet>(set: S, line: &Self) -> S::Floats;
 }
 
-impl FloatWeight for f32 {
+impl FloatLine for [f32; TILE_ROWS] {
     #[inline(always)]
-    fn load<S: KernelSet>(set: S, weights: &[Self; TILE_ROWS]) -> S::Floats {
-        set.load(weights)
+    fn load<S: KernelSet>(set: S, line: &Self) -> S::Floats {
+        set.load(line)
     }
 }
 
-impl FloatWeight for f16 {
+impl FloatLine for [f16; TILE_ROWS] {
     #[inline(always)]
-    fn load<S: KernelSet>(set: S, weights: &[Self; TILE_ROWS]) -> S::Floats {
-        set.load_f16(weights)
+    fn load<S: KernelSet>(set: S, line: &Self) -> S::Floats {
+        set.load_f16(line)
     }
 }
 
-impl FloatWeight for bf16 {
+impl FloatLine for [bf16; TILE_ROWS] {
     #[inline(always)]
-    fn load<S: KernelSet>(set: S, weights: &[Self; TILE_ROWS]) -> S::Floats {
-        set.load_bf16(weights)
+    fn load<S: KernelSet>(set: S, line: &Self) -> S::Floats {
+        set.load_bf16(line)
+    }
+}
+
+impl FloatLine for ByteLine {
+    #[inline(always)]
+    fn load<S: KernelSet>(set: S, line: &Self) -> S::Floats {
+        set.mul(set.load_i8(&line.quants), set.splat(line.scale))
     }
 }
 
 /// Tiles `[tiles][inputs][16]`, the rows they meet and where the products go.
-struct Floats<'a, W, const ROWS: usize>(&'a [[W; TILE_ROWS]], [&'a [f32]; ROWS], Target<'a>);
+struct Floats<'a, L, const ROWS: usize>(&'a [L], [&'a [f32]; ROWS], Target<'a>);
 
-impl<W: FloatWeight, const ROWS: usize> Operation for Floats<'_, W, ROWS> {
+impl<L: FloatLine, const ROWS: usize> Operation for Floats<'_, L, ROWS> {
     type Output = ();
 
     #[inline(always)]
@@ -116,7 +124,7 @@ impl<W: FloatWeight, const ROWS: usize> Operation for Floats<'_, W, ROWS> {
             while first + 1 < inputs {
                 prefetch_after(&weights[first..first + 2]);
                 for step in 0..2 {
-                    let weights = W::load(set, &weights[first + step]);
+                    let weights = L::load(set, &weights[first + step]);
                     let totals = &mut totals[step % S::CHAINS];
                     for (total, row) in totals.iter_mut().zip(rows) {
                         *total = set.fma(set.splat(row[first + step]), weights, *total);
@@ -126,7 +134,7 @@ impl<W: FloatWeight, const ROWS: usize> Operation for Floats<'_, W, ROWS> {
             }
             let [mut totals, others] = totals;
             if first < inputs {
-                let weights = W::load(set, &weights[first]);
+                let weights = L::load(set, &weights[first]);
                 for (total, row) in totals.iter_mut().zip(rows) {
                     *total = set.fma(set.splat(row[first]), weights, *total);
                 }

@@ -59,7 +59,7 @@ fn of_blocks<const ROWS: usize, const FINE: bool>(
         Tiles::Q5K(tiles) => kernels.run(Affine(of_run(tiles, run), rows, target)),
         Tiles::Q8(tiles) => kernels.run(Middle8(of_run(tiles, run), rows, target)),
         Tiles::Q6K(tiles) => kernels.run(Middle6(of_run(tiles, run), rows, target)),
-        Tiles::F32(_) | Tiles::F16(_) | Tiles::Bf16(_) => {
+        Tiles::F32(_) | Tiles::F16(_) | Tiles::Bf16(_) | Tiles::Bytes(_) => {
             unreachable!("float tiles go through float_tiles")
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Lanes run along the inputs, not along the outputs as in a tile: a rank of 8 would leave half of a tile empty.
 
-use super::floats::{FloatRows, FloatWeight};
+use super::floats::{FloatLine, FloatRows};
 use crate::kernels::packed::{PackedReduction, RANKS, ReductionValues, TILE_ROWS};
 use crate::kernels::prefetch::prefetch_after;
 use crate::kernels::set::{KernelSet, Operation};
@@ -32,12 +32,15 @@ pub(super) fn reduce(
     match matrix.values() {
         ReductionValues::F16(all) => of_rows(kernels, &all[unit_range], matrix.inputs(), rows, out),
         ReductionValues::F32(all) => of_rows(kernels, &all[unit_range], matrix.inputs(), rows, out),
+        ReductionValues::Bytes(all) => {
+            of_rows(kernels, &all[unit_range], matrix.inputs(), rows, out)
+        }
     }
 }
 
-fn of_rows<W: FloatWeight>(
+fn of_rows<L: FloatLine>(
     kernels: KernelChoice,
-    weights: &[[[W; TILE_ROWS]; RANKS]],
+    weights: &[[L; RANKS]],
     inputs: usize,
     rows: &FloatRows<'_>,
     reduced: Reduced,
@@ -57,9 +60,9 @@ fn of_rows<W: FloatWeight>(
 }
 
 /// Weights `[inputs / 16][4 ranks][16]`, the rows they meet and where the four sums of each row go.
-struct Dots<'a, W, const ROWS: usize>(&'a [[[W; TILE_ROWS]; RANKS]], [&'a [f32]; ROWS], Reduced);
+struct Dots<'a, L, const ROWS: usize>(&'a [[L; RANKS]], [&'a [f32]; ROWS], Reduced);
 
-impl<W: FloatWeight, const ROWS: usize> Operation for Dots<'_, W, ROWS> {
+impl<L: FloatLine, const ROWS: usize> Operation for Dots<'_, L, ROWS> {
     type Output = ();
 
     #[inline(always)]
@@ -70,7 +73,7 @@ impl<W: FloatWeight, const ROWS: usize> Operation for Dots<'_, W, ROWS> {
             prefetch_after(weights);
             let mut loaded = [set.splat(0.0); RANKS];
             for (loaded, weights) in loaded.iter_mut().zip(weights) {
-                *loaded = W::load(set, weights);
+                *loaded = L::load(set, weights);
             }
             for (totals, row) in totals.iter_mut().zip(rows) {
                 let (chunks, rest) = row.as_chunks::<TILE_ROWS>();

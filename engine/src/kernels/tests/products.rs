@@ -168,24 +168,42 @@ proptest! {
     #[test]
     fn deltas_are_added_to_their_own_rows_and_columns(
         before in 0usize..5, changed in 1usize..12, after in 0usize..5, seed in any::<u64>(),
-        inputs in 17usize..80, rank in 1usize..11,
+        inputs in 17usize..80, rank in 1usize..11, bytes in any::<bool>(),
     ) {
         let outputs = 50;
         let rows = before + changed + after;
         let (packed, dense) = matrix(GgmlDType::F32, outputs, inputs, seed);
         let (a, b) = (random(seed ^ 3, rank * inputs), random(seed ^ 4, 20 * rank));
+        let (reduction, matrix) = match bytes {
+            true => (
+                PackedReduction::from_floats_as_bytes(&a, rank, inputs),
+                PackedMatrix::from_floats_as_bytes(&b, 20, rank),
+            ),
+            false => (
+                PackedReduction::from_floats(&a, rank, inputs),
+                PackedMatrix::from_floats(&b, 20, rank),
+            ),
+        };
+        let (mut kept_a, mut kept_b) = (a.clone(), b.clone());
+        let rows_of_a = kept_a.chunks_exact_mut(inputs).enumerate();
+        rows_of_a.for_each(|(row, out)| reduction.read_row(row, out));
+        let rows_of_b = kept_b.chunks_exact_mut(rank).enumerate();
+        rows_of_b.for_each(|(row, out)| matrix.read_row(row, out));
+        for (kept, value) in kept_a.iter().zip(&a).chain(kept_b.iter().zip(&b)) {
+            prop_assert!((kept - value).abs() <= 1.0 / 253.0, "{kept} is kept for {value}");
+        }
         let delta = LowRank {
-            reduction: PackedReduction::from_floats(&a, rank, inputs),
+            reduction,
             expansions: vec![Expansion {
-                matrix: PackedMatrix::from_floats(&b, 20, rank),
+                matrix,
                 reduced_column: 0,
                 output_column: 30,
             }],
         };
         let x = random(seed ^ 5, rows * inputs);
         let mut expected = dense_product(&x, &dense, inputs);
-        let reduced = dense_product(&x, &a, inputs);
-        let expanded = dense_product(&reduced, &b, rank);
+        let reduced = dense_product(&x, &kept_a, inputs);
+        let expanded = dense_product(&reduced, &kept_b, rank);
         for row in before..before + changed {
             for column in 0..20 {
                 expected[row * outputs + 30 + column] += expanded[row * 20 + column];
