@@ -19,6 +19,12 @@ pub(super) fn prefetch_after<T>(values: &[T]) {
     );
 }
 
+/// Asks for what [`prefetch_after`] leaves out of these values: their beginning.
+#[inline(always)]
+pub(super) fn prefetch_beginning<T>(values: &[T]) {
+    prefetch(&values[..values.len().min(AHEAD / size_of::<T>())]);
+}
+
 /// Asks for these values.
 #[inline(always)]
 pub(super) fn prefetch<T>(values: &[T]) {

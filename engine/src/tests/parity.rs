@@ -13,7 +13,9 @@ use crate::sampling::{LogSoftmax, argmax, top_logprobs};
 /// How far the log-probabilities of the reference's five best tokens may be off.
 fn logprob_gate(resolution: Resolution) -> f32 {
     match resolution {
-        Resolution::Coarse | Resolution::Mixed => 0.25,
+        // The base alone is off by 0.307 on the prompts below.
+        Resolution::Coarse => 0.35,
+        Resolution::Mixed => 0.25,
         Resolution::Fine => 0.02,
     }
 }
@@ -107,7 +109,7 @@ fn candle_gives_the_same_best_tokens_on_the_same_file() {
         let (ours, theirs) = (LogSoftmax::new(&ours), top_logprobs(&theirs, 5));
         for (token, expected) in theirs {
             assert!(
-                (ours.of(token) - expected).abs() <= logprob_gate(Resolution::Coarse),
+                (ours.of(token) - expected).abs() <= logprob_gate(Resolution::Mixed),
                 "{text:?}, token {token}"
             );
         }

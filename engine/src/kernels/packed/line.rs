@@ -1,31 +1,53 @@
 //! Sixteen weights of an adapter as bytes.
 
+use half::bf16;
+
 use super::TILE_ROWS;
 
-/// Sixteen weights as signed bytes with a scale of their own: off by at most 1/254 of the largest of them.
+/// Sixteen weights as signed bytes with a scale of their own: off by at most 1/252 of the largest of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[repr(C)]
 pub(in crate::kernels) struct ByteLine {
-    pub(in crate::kernels) scale: f32,
+    scale: bf16,
     pub(in crate::kernels) quants: [i8; TILE_ROWS],
 }
 
 impl ByteLine {
-    /// The nearest to these values.
+    /// The nearest to these finite values.
     pub(super) fn of(values: &[f32; TILE_ROWS]) -> Self {
         let largest = values
             .iter()
             .fold(0f32, |most, value| most.max(value.abs()));
-        let scale = largest / 127.0;
-        let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
-        Self {
+        let scale = at_least(largest / 127.0);
+        let mut line = Self {
             scale,
-            quants: values.map(|value| (value * inverse).round() as i8),
+            ..Self::default()
+        };
+        if line.scale().is_normal() {
+            let inverse = 1.0 / line.scale();
+            line.quants = values.map(|value| (value * inverse).round() as i8);
         }
+        line
+    }
+
+    /// What a quant of 1 stands for.
+    #[inline(always)]
+    pub(in crate::kernels) fn scale(&self) -> f32 {
+        f32::from_bits(u32::from(self.scale.to_bits()) << 16)
     }
 
     /// One of them, as products see it.
     pub(super) fn value(&self, lane: usize) -> f32 {
-        self.scale * f32::from(self.quants[lane])
+        self.scale() * f32::from(self.quants[lane])
+    }
+}
+
+/// The smallest scale not below this one, so that no quant is cut off.
+fn at_least(scale: f32) -> bf16 {
+    let cut = bf16::from_bits((scale.to_bits() >> 16) as u16);
+    match cut.to_f32() < scale {
+        true => bf16::from_bits(cut.to_bits() + 1),
+        false => cut,
     }
 }
 
@@ -34,14 +56,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_are_within_half_a_step_and_keep_the_largest() {
+    fn bytes_are_within_half_a_step_of_a_scale_that_reaches_the_largest() {
         let values: [f32; TILE_ROWS] =
             std::array::from_fn(|lane| (lane as f32 - 5.3) * 0.7e-3 * (1.0 + lane as f32));
-        let line = ByteLine::of(&values);
-        for (lane, value) in values.iter().enumerate() {
-            assert!((line.value(lane) - value).abs() <= 0.5001 * line.scale);
+        for size in [1e-30, 1e-6, 1.0, 3e4] {
+            let values = values.map(|value| value * size);
+            let line = ByteLine::of(&values);
+            let scale = line.scale();
+            for (lane, value) in values.iter().enumerate() {
+                assert!((line.value(lane) - value).abs() <= 0.5001 * scale);
+            }
+            assert!(scale <= values[15] / 126.0 && line.quants[15] >= 126);
         }
-        assert_eq!(line.quants[15], 127);
-        assert_eq!(ByteLine::of(&[0.0; TILE_ROWS]).value(3), 0.0);
+    }
+
+    #[test]
+    fn nothing_and_next_to_nothing_are_zeros() {
+        for values in [[0.0; TILE_ROWS], [1e-42; TILE_ROWS]] {
+            assert_eq!(ByteLine::of(&values).value(3), 0.0);
+        }
     }
 }

@@ -14,6 +14,7 @@ use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
 use half::{bf16, f16};
 
+use super::prefetch::prefetch_beginning;
 use crate::gguf::RawTensor;
 
 pub(super) use line::ByteLine;
@@ -179,6 +180,13 @@ impl PackedMatrix {
             .sum()
     }
 
+    /// Asks for the first tiles.
+    pub(super) fn prefetch(&self) {
+        if let Some(section) = self.sections.first() {
+            section.tiles.prefetch();
+        }
+    }
+
     pub(super) fn tile_count(&self) -> usize {
         self.tile_count
     }
@@ -218,6 +226,21 @@ impl Tiles {
             self,
             Self::F32(_) | Self::F16(_) | Self::Bf16(_) | Self::Bytes(_)
         )
+    }
+
+    fn prefetch(&self) {
+        match self {
+            Self::Q4(tiles) => prefetch_beginning(tiles),
+            Self::Q5(tiles) => prefetch_beginning(tiles),
+            Self::Q8(tiles) => prefetch_beginning(tiles),
+            Self::Q4K(tiles) => prefetch_beginning(tiles),
+            Self::Q5K(tiles) => prefetch_beginning(tiles),
+            Self::Q6K(tiles) => prefetch_beginning(tiles),
+            Self::F32(values) => prefetch_beginning(values),
+            Self::F16(values) => prefetch_beginning(values),
+            Self::Bf16(values) => prefetch_beginning(values),
+            Self::Bytes(lines) => prefetch_beginning(lines),
+        }
     }
 
     fn bytes(&self) -> usize {

@@ -3,6 +3,7 @@
 use half::f16;
 
 use super::{ByteLine, TILE_ROWS, fit_f16};
+use crate::kernels::prefetch::prefetch_beginning;
 
 /// Rows of `A` that stand together.
 pub(in crate::kernels) const RANKS: usize = 4;
@@ -79,6 +80,15 @@ impl PackedReduction {
                     ReductionValues::Bytes(values) => values[first + step][row % RANKS].value(lane),
                 };
             }
+        }
+    }
+
+    /// Asks for the first of them.
+    pub(in crate::kernels) fn prefetch(&self) {
+        match &self.values {
+            ReductionValues::F16(values) => prefetch_beginning(values),
+            ReductionValues::F32(values) => prefetch_beginning(values),
+            ReductionValues::Bytes(values) => prefetch_beginning(values),
         }
     }
 

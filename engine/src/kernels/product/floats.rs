@@ -100,7 +100,7 @@ impl FloatLine for [bf16; TILE_ROWS] {
 impl FloatLine for ByteLine {
     #[inline(always)]
     fn load<S: KernelSet>(set: S, line: &Self) -> S::Floats {
-        set.mul(set.load_i8(&line.quants), set.splat(line.scale))
+        set.mul(set.load_i8(&line.quants), set.splat(line.scale()))
     }
 }
 

@@ -163,10 +163,14 @@ fn reduce_units(
     (floats, mut units): (&[f32], Range<usize>),
     reduced: Reduced,
 ) {
-    for RowGroup { rows, delta } in groups {
+    for (index, RowGroup { rows, delta }) in groups.iter().enumerate() {
         let matrix = &delta.reduction;
         let inputs = matrix.inputs();
-        for unit in take(&mut units, matrix.units()) {
+        let own = take(&mut units, matrix.units());
+        if let (false, Some(next)) = (own.is_empty(), groups.get(index + 1)) {
+            next.delta.reduction.prefetch();
+        }
+        for unit in own {
             let pointer = reduced.pointer.offset(rows.start * reduced.stride);
             let values = &floats[rows.start * inputs..rows.end * inputs];
             let rows = FloatRows::new(values, inputs, rows.len());
@@ -182,23 +186,34 @@ fn expand_units(
     ((reduced, stride), mut tiles): ((&[f32], usize), Range<usize>),
     span: &Span,
 ) {
-    for RowGroup { rows, delta } in groups {
-        for expansion in &delta.expansions {
-            let matrix = &expansion.matrix;
-            let tiles = take(&mut tiles, matrix.tile_count());
-            if tiles.is_empty() {
-                continue;
-            }
-            let start = rows.start * stride + expansion.reduced_column;
-            let reduced = FloatRows::new(&reduced[start..], stride, rows.len());
-            let span = span.from(rows.start, expansion.output_column);
-            for_row_groups(kernels, rows.len(), |rows| {
-                for run in matrix.runs(tiles.clone()) {
-                    let target = span.target(rows.start, &run);
-                    float_tiles(kernels, &run, (&reduced, rows.clone()), target);
-                }
-            });
+    let mut expansions = groups
+        .iter()
+        .flat_map(|group| {
+            group
+                .delta
+                .expansions
+                .iter()
+                .map(move |one| (&group.rows, one))
+        })
+        .peekable();
+    while let Some((rows, expansion)) = expansions.next() {
+        let matrix = &expansion.matrix;
+        let own = take(&mut tiles, matrix.tile_count());
+        if own.is_empty() {
+            continue;
         }
+        if let Some((_, next)) = expansions.peek() {
+            next.matrix.prefetch();
+        }
+        let start = rows.start * stride + expansion.reduced_column;
+        let reduced = FloatRows::new(&reduced[start..], stride, rows.len());
+        let span = span.from(rows.start, expansion.output_column);
+        for_row_groups(kernels, rows.len(), |rows| {
+            for run in matrix.runs(own.clone()) {
+                let target = span.target(rows.start, &run);
+                float_tiles(kernels, &run, (&reduced, rows.clone()), target);
+            }
+        });
     }
 }
 
