@@ -75,5 +75,5 @@ train-pretrained: model ## train an FT and an FTICL adapter for each task: make 
 	$(CARGO) run --release --locked --package trainer -- suite --model "$(model_file)" --data "$(DATA)" --sizes 2000 --out "$(OUT)"
 
 .PHONY: evaluate-pretrained
-evaluate-pretrained: ## measure the adapters of pretrained/ through a server that runs (QUICKCHANGE_ACTIVATION_BITS=16 QUICKCHANGE_DATA=folder make serve) and write their cards
+evaluate-pretrained: ## measure the adapters of pretrained/ through a server that runs (QUICKCHANGE_DATA=folder make serve) and write their cards
 	scripts/evaluate-pretrained

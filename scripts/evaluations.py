@@ -54,12 +54,12 @@ def plans(adapters):
         own = [name for name in adapters if adapters[name] == task]
         others = [name for name in adapters if adapters[name] != task]
         limit = {"limit": LIMITS[task]} if task in LIMITS else {}
-        if own:
-            found += [{"kind": kind, "adapters": own, "tasks": [task], "shots": shots} | limit for kind in ("in_domain", "out_of_domain")]
+        for kind in ("in_domain", "out_of_domain"):
+            found.append({"kind": kind, "adapters": [*own, "base"], "tasks": [task], "shots": shots} | limit)
+        found.append({"kind": "matrix", "adapters": ["base"], "tasks": [task], "shots": shots, "prompts": [1]} | limit)
         if others:
             cross = {"kind": "cross_task", "adapters": others, "tasks": [task], "shots": CROSS_SHOTS[task]}
             found.append(cross | ({"limit": CROSS_LIMITS[task]} if task in CROSS_LIMITS else {}))
-        found.append({"kind": "matrix", "adapters": ["base"], "tasks": [task], "shots": shots, "prompts": [0, 1]} | limit)
     return found
 
 
