@@ -25,7 +25,7 @@ impl ByteLine {
         };
         if line.scale().is_normal() {
             let inverse = 1.0 / line.scale();
-            line.quants = values.map(|value| (value * inverse).round() as i8);
+            line.quants = values.map(|value| nearest(value * inverse));
         }
         line
     }
@@ -40,6 +40,13 @@ impl ByteLine {
     pub(super) fn value(&self, lane: usize) -> f32 {
         self.scale() * f32::from(self.quants[lane])
     }
+}
+
+/// The nearest whole number to a value of -127 to 127. `f32::round` would be a call for each of millions of weights on the
+/// CPU that the binary is compiled for; this addition leaves the whole number in the last bits.
+fn nearest(value: f32) -> i8 {
+    const SHIFT: f32 = 12_582_912.0; // 1.5 · 2^23
+    (value + SHIFT).to_bits() as i8
 }
 
 /// The smallest scale not below this one, so that no quant is cut off.
@@ -67,6 +74,15 @@ mod tests {
                 assert!((line.value(lane) - value).abs() <= 0.5001 * scale);
             }
             assert!(scale <= values[15] / 126.0 && line.quants[15] >= 126);
+        }
+    }
+
+    #[test]
+    fn the_nearest_whole_number_is_found_for_every_byte() {
+        for whole in -127..=127i8 {
+            for off in [-0.499, 0.0, 0.499] {
+                assert_eq!(nearest(f32::from(whole) + off), whole);
+            }
         }
     }
 
