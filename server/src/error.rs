@@ -14,7 +14,10 @@ use serde::Serialize;
 use tasks::{DataError, PlanError, PromptError};
 use utoipa::ToSchema;
 
-use self::answers::{adapter_answer, data_answer, plan_answer, registry_answer, submit_answer};
+use self::answers::{
+    adapter_answer, data_answer, gate_answer, plan_answer, registry_answer, submit_answer,
+};
+use crate::evaluation::gate::{GateError, GateReport};
 
 /// Why a request was not served.
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +112,12 @@ pub enum ApiError {
         /// The adapter.
         name: String,
     },
+    /// A version whose figures are not those asked for.
+    #[error("the gate did not pass: {0}; nothing was changed")]
+    GateNotPassed(Box<GateReport>),
+    /// A gate on figures that are not there.
+    #[error(transparent)]
+    Gate(#[from] GateError),
     /// The process is going down.
     #[error("the server is draining and takes no new requests")]
     Draining,
@@ -163,6 +172,9 @@ pub struct ErrorDetail {
     pub code: &'static str,
     /// The field, when one is to blame.
     pub param: Option<String>,
+    /// What a gate measured, when one did not pass.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gate: Option<GateReport>,
 }
 
 /// Status, type and code of one error.
@@ -211,6 +223,7 @@ impl ApiError {
                 | SubmitError::TokenOutOfRange { .. },
             ) => Some("prompt"),
             Self::NotFound { kind, .. } => Some(kind),
+            Self::GateNotPassed(_) | Self::Gate(_) => Some("gate"),
             _ => None,
         }
     }
@@ -224,6 +237,10 @@ impl ApiError {
                 kind,
                 code,
                 param: self.param().map(str::to_owned),
+                gate: match self {
+                    Self::GateNotPassed(report) => Some(GateReport::clone(report)),
+                    _ => None,
+                },
             },
         }
     }
@@ -259,6 +276,10 @@ impl ApiError {
                 INVALID,
                 "non_finite_output",
             ),
+            Self::GateNotPassed(_) => {
+                Answer(StatusCode::UNPROCESSABLE_ENTITY, INVALID, "gate_not_passed")
+            }
+            Self::Gate(error) => gate_answer(error),
             Self::Draining => Answer(StatusCode::SERVICE_UNAVAILABLE, OVERLOADED, "draining"),
             Self::Registry(error) => registry_answer(error),
             Self::Adapter(error) => adapter_answer(error),

@@ -32,6 +32,7 @@ use crate::routes::{
         adapters::replace_adapter,
         adapters::delete_adapter,
         adapters::activate_adapter,
+        adapters::promote_adapter,
         adapters::roll_back_adapter,
         vllm_lora::load_lora_adapter,
         vllm_lora::unload_lora_adapter,

@@ -8,6 +8,7 @@ pub mod completions;
 pub mod evaluations;
 pub mod models;
 pub mod operations;
+mod precondition;
 pub mod score;
 pub mod tasks;
 pub mod tokenizer;
@@ -44,6 +45,7 @@ pub fn configure(app: &mut ServiceConfig) {
             .route(put().to(adapters::replace_adapter))
             .route(delete().to(adapters::delete_adapter)))
         .service(at("/v1/adapters/{name}/activate", "POST").route(post().to(adapters::activate_adapter)))
+        .service(at("/v1/adapters/{name}/promote", "POST").route(post().to(adapters::promote_adapter)))
         .service(at("/v1/adapters/{name}/rollback", "POST").route(post().to(adapters::roll_back_adapter)))
         .service(at("/v1/load_lora_adapter", "POST").route(post().to(vllm_lora::load_lora_adapter)))
         .service(at("/v1/unload_lora_adapter", "POST").route(post().to(vllm_lora::unload_lora_adapter)))

@@ -322,29 +322,3 @@ async fn an_upload_must_be_whole() {
     assert!(formless.body.contains("config"), "{}", formless.body);
     assert!(app.client.adapter_names().await.is_empty());
 }
-
-#[tokio::test]
-async fn what_has_an_issue_of_its_own_says_so() {
-    let app = App::with_adapters(&["one"]).await;
-    let files = AdapterDirectory::random(&app.base, 5);
-    let before = app.client.adapter("one").await.expect(200);
-    let version = before["active_version"].as_str().unwrap();
-    let dry = app
-        .client
-        .request(reqwest::Method::POST, "/v1/adapters?dry_run=true");
-    let dry = client::send(dry.multipart(client::form(&files).text("name", "two"))).await;
-    dry.expect_error(400, "not_supported", &["dry_run"]);
-    let matched = app
-        .client
-        .request(reqwest::Method::PUT, "/v1/adapters/one")
-        .header("if-match", format!("\"{version}\""));
-    let matched = client::send(matched.multipart(client::form(&files))).await;
-    matched.expect_error(400, "not_supported", &["If-Match"]);
-    let gate = json!({"version": version, "gate": {"evaluation": "eval_1", "metric": "accuracy"}});
-    app.client
-        .activate("one", &gate)
-        .await
-        .expect_error(400, "not_supported", &["gate"]);
-    assert_eq!(app.client.adapter("one").await.expect(200), before);
-    assert_eq!(app.client.adapter_names().await, ["one"]);
-}

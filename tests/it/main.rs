@@ -10,6 +10,7 @@ mod batch;
 mod chat;
 mod classify;
 mod completions;
+mod conditional_changes;
 mod evaluation_jobs;
 mod evaluations;
 mod harness;

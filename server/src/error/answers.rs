@@ -5,6 +5,8 @@ use adapters::{AdapterError, RegistryError};
 use engine::SubmitError;
 use tasks::{DataError, PlanError};
 
+use crate::evaluation::gate::GateError;
+
 use super::{Answer, CONFLICT, INVALID, NOT_FOUND, OVERLOADED, SERVER};
 
 pub(super) fn submit_answer(error: &SubmitError) -> Answer {
@@ -22,6 +24,16 @@ pub(super) fn submit_answer(error: &SubmitError) -> Answer {
         }
         SubmitError::Stopped => Answer(StatusCode::INTERNAL_SERVER_ERROR, SERVER, "engine_stopped"),
     }
+}
+
+pub(super) fn gate_answer(error: &GateError) -> Answer {
+    let code = match error {
+        GateError::NotCompleted { .. } => "evaluation_not_completed",
+        GateError::NotMeasured { .. } => "gate_not_measured",
+        GateError::NotCompared { .. } => "gate_not_compared",
+        GateError::NoScores { .. } => "evaluation_without_scores",
+    };
+    Answer(StatusCode::UNPROCESSABLE_ENTITY, INVALID, code)
 }
 
 pub(super) fn registry_answer(error: &RegistryError) -> Answer {

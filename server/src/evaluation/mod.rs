@@ -4,6 +4,7 @@
 //! What is measured and how it is scored is for `tasks`; here is the running of it.
 
 mod cell;
+pub mod gate;
 mod persistence;
 pub mod record;
 pub mod report;
@@ -182,6 +183,15 @@ impl Watched {
         self.record.borrow().clone()
     }
 
+    /// The evaluation as it ended.
+    pub async fn ended(&self) -> Evaluation {
+        let mut record = self.record.subscribe();
+        match record.wait_for(|record| record.status.is_final()).await {
+            Ok(record) => record.clone(),
+            Err(_) => self.snapshot(),
+        }
+    }
+
     /// A receiver of every change from now on.
     pub fn subscribe(&self) -> watch::Receiver<Evaluation> {
         self.record.subscribe()
@@ -190,17 +200,13 @@ impl Watched {
     /// Asks the evaluation to stop and waits until it has; one that is finished stays as it is.
     pub async fn cancel(&self) -> Evaluation {
         self.cancelled.send_replace(true);
-        let mut record = self.record.subscribe();
         // A queued evaluation is reached only after the running one, and must not wait for that.
         self.change(|record| {
             if record.status == Status::Queued {
                 record.finish(Status::Cancelled, None);
             }
         });
-        match record.wait_for(|record| record.status.is_final()).await {
-            Ok(record) => record.clone(),
-            Err(_) => self.snapshot(),
-        }
+        self.ended().await
     }
 
     /// Resolves when somebody asked to stop.

@@ -2,10 +2,30 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 
-use super::record::{Evaluation, Status};
+use serde::{Deserialize, Serialize};
+
+use super::record::{CellScores, Evaluation, Status};
 use crate::error::ApiError;
 use crate::loading::blocking;
+
+/// A record with what is not on the wire.
+#[derive(Serialize)]
+struct Written<'a> {
+    #[serde(flatten)]
+    record: &'a Evaluation,
+    scores: Vec<&'a CellScores>,
+}
+
+#[derive(Deserialize)]
+struct Read {
+    #[serde(flatten)]
+    record: Evaluation,
+    /// Records from before gates have none.
+    #[serde(default)]
+    scores: Vec<CellScores>,
+}
 
 /// Writes a record aside, syncs it and renames it into place.
 ///
@@ -47,12 +67,17 @@ pub(super) fn load_all(directory: &Path) -> std::io::Result<Vec<Evaluation>> {
 }
 
 fn read(path: &Path) -> std::io::Result<Evaluation> {
-    Ok(serde_json::from_slice(&fs_err::read(path)?)?)
+    let Read { record, scores } = serde_json::from_slice(&fs_err::read(path)?)?;
+    Ok(Evaluation {
+        scores: scores.into_iter().map(Arc::new).collect(),
+        ..record
+    })
 }
 
 fn write(directory: &Path, record: &Evaluation) -> std::io::Result<()> {
     let mut file = tempfile::NamedTempFile::new_in(directory)?;
-    file.write_all(&serde_json::to_vec_pretty(record)?)?;
+    let scores = record.scores.iter().map(Arc::as_ref).collect();
+    file.write_all(&serde_json::to_vec(&Written { record, scores })?)?;
     file.as_file().sync_all()?;
     file.persist(directory.join(format!("{}.json", record.id)))?;
     fs_err::File::open(directory)?.sync_all()
@@ -83,6 +108,10 @@ mod tests {
                 examples_total: 48,
             },
             cells: Vec::new(),
+            scores: vec![Arc::new(CellScores {
+                own: vec![1.0, 0.25],
+                base: vec![0.0, 0.5],
+            })],
         }
     }
 

@@ -1,5 +1,7 @@
 //! What is known of an evaluation, on the wire and on disk.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -35,6 +37,18 @@ pub struct Evaluation {
     pub progress: Progress,
     /// What was measured so far.
     pub cells: Vec<CellReport>,
+    /// The scores behind each cell; on disk, not on the wire.
+    #[serde(skip)]
+    pub scores: Vec<Arc<CellScores>>,
+}
+
+/// The metric of each example of a cell, 0 to 1, in the order of the data set.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CellScores {
+    /// Of the model of the cell.
+    pub own: Vec<f64>,
+    /// Of the base model.
+    pub base: Vec<f64>,
 }
 
 /// Where an evaluation stands.

@@ -153,6 +153,7 @@ mod tests {
                 examples_done: 8,
                 examples_total: 8,
             },
+            scores: Vec::new(),
             cells: vec![CellReport {
                 adapter: "tone".to_owned(),
                 version: Some("ab".repeat(32)),

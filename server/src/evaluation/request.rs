@@ -58,7 +58,10 @@ pub(super) struct Subject {
 impl RequestBody for EvaluationRequest {
     fn from_object(object: Map<String, Value>) -> Result<Self, ApiError> {
         if object.get("gate").is_some_and(|gate| !gate.is_null()) {
-            return Err(ApiError::not_supported("gate", "read the report"));
+            return Err(ApiError::not_supported(
+                "gate",
+                "an evaluation changes nothing; send the gate with POST /v1/adapters/{name}/activate or …/promote",
+            ));
         }
         read(&Value::Object(object))
     }
@@ -112,6 +115,7 @@ impl Job {
             error: None,
             progress: self.progress,
             cells: Vec::new(),
+            scores: Vec::new(),
         }
     }
 }

@@ -1,13 +1,14 @@
 //! Running one evaluation from start to end: the base model's cells once, the adapters' cells against them, the record kept on disk.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use actix_web::web::Data;
 use serde_json::{Value, json};
 use tasks::{Cell, Domain, Interval, Metric, Task, bootstrap_paired};
 
 use super::cell::{Measurement, Measuring};
-use super::record::{CellReport, Status};
+use super::record::{CellReport, CellScores, Status};
 use super::request::{Job, Subject};
 use super::{Watched, persistence};
 use crate::error::ApiError;
@@ -69,8 +70,13 @@ async fn measure_all(state: &Data<State>, watched: &Watched, job: &Job) -> Resul
                 Some(weights) => measuring.measure(cell, Some(weights)).await?,
             };
             let report = report(subject, cell, &own, (baseline, job.request.seed));
+            let scores = Arc::new(CellScores {
+                own: own.result.per_example,
+                base: baseline.result.per_example.clone(),
+            });
             watched.change(|record| {
                 record.cells.push(report);
+                record.scores.push(scores);
                 record.progress.cells_done += 1;
             });
             publish_value(state, watched);

@@ -6,6 +6,7 @@
 mod background;
 mod locks;
 mod probe;
+mod promotion;
 mod publish;
 pub mod startup;
 pub mod upload;
@@ -16,15 +17,18 @@ use std::time::Instant;
 
 use actix_web::web::Data;
 use adapters::{
-    Adapter, AdapterFiles, AdapterName, Entry, RegistryError, Staged, Summary, resolve_under,
+    Adapter, AdapterFiles, AdapterName, Entry, RegistryError, Staged, Summary, Version,
+    VersionStatus, resolve_under,
 };
 use engine::PreparedAdapter;
 use serde::Serialize;
+use tokio::sync::OwnedMutexGuard;
 use utoipa::ToSchema;
 
 use background::in_background;
 pub use locks::NameLocks;
-pub use publish::{activate, remove, remove_version, rollback};
+pub use promotion::{PromoteRequest, promote};
+pub use publish::{Conditions, activate, remove, remove_version, rollback};
 
 use crate::error::ApiError;
 use crate::state::{State, unix_seconds};
@@ -52,12 +56,14 @@ pub enum Source {
 }
 
 /// What a load does to a name that is taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Replace {
     /// It fails.
     Never,
     /// It adds a version.
     Allowed,
+    /// It adds a version if this one, or the one that starts so, is active; it fails on a free name too.
+    Active(String),
 }
 
 /// What a load found and did.
@@ -85,12 +91,66 @@ pub struct Loaded {
     pub created: bool,
 }
 
+/// What a load would have done.
+pub struct Examined {
+    /// The name.
+    pub name: String,
+    /// The version of the files.
+    pub version: Version,
+    /// What would have happened to the name.
+    pub would: Outcome,
+    /// What was found.
+    pub report: LoadReport,
+}
+
+/// What a load does to a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The name is new.
+    Create,
+    /// The version is new.
+    AddVersion,
+    /// The version is there, and another is active.
+    Activate,
+    /// Everything is as it would be.
+    Nothing,
+}
+
 /// An adapter that passed every check which does not need the model to run.
 struct Prepared {
     summary: Summary,
     weights: Arc<PreparedAdapter>,
     tensors_matched: usize,
     modules: usize,
+}
+
+impl LoadReport {
+    fn of(prepared: &Prepared, effect: f64, started: Instant) -> Self {
+        Self {
+            tensors_matched: prepared.tensors_matched,
+            tensors_unmatched: Vec::new(),
+            modules: prepared.modules,
+            effect_kl: effect,
+            load_ms: started.elapsed().as_secs_f64() * 1000.0,
+        }
+    }
+}
+
+impl Outcome {
+    fn of(known: Option<&Entry>, version: &Version, activate: bool) -> Self {
+        let Some(entry) = known else {
+            return Self::Create;
+        };
+        let present = |status: &VersionStatus| status.summary.version == *version;
+        if !entry.versions.iter().any(present) {
+            return Self::AddVersion;
+        }
+        match activate && entry.active != *version {
+            true => Self::Activate,
+            false => Self::Nothing,
+        }
+    }
 }
 
 /// Loads an adapter and publishes it under its name.
@@ -118,30 +178,17 @@ pub async fn load(state: &Data<State>, request: LoadRequest) -> Result<Loaded, A
 }
 
 async fn load_and_publish(state: &Data<State>, request: LoadRequest) -> Result<Loaded, ApiError> {
-    state.check_open()?;
-    AdapterName::parse(&request.name, &state.reserved_names())?;
-    let _one_at_a_time = state.name_locks.lock(&request.name).await;
-    let known = state.registry.get(&request.name);
-    if let (Some(entry), Replace::Never) = (&known, request.replace) {
-        return Err(already_loaded(entry));
-    }
+    let (_one_at_a_time, known) = admit(state, &request).await?;
     let _memory = state.name_locks.loading_slot().await;
     let started = Instant::now();
     let files = read(state, request.source).await?;
     // Written beside the store meanwhile; a bad adapter's files are deleted with `staged`.
-    let (prepared, staged) = tokio::join!(
-        prepare(state, Arc::clone(&files)),
+    let (proven, staged) = tokio::join!(
+        prove(state, &request.name, Arc::clone(&files)),
         stage(state, &request.name, files)
     );
-    let prepared = prepared?;
-    let effect = probe::effect(&state.engine, &request.name, &prepared.weights).await?;
-    let report = LoadReport {
-        tensors_matched: prepared.tensors_matched,
-        tensors_unmatched: Vec::new(),
-        modules: prepared.modules,
-        effect_kl: effect,
-        load_ms: started.elapsed().as_secs_f64() * 1000.0,
-    };
+    let (prepared, effect) = proven?;
+    let report = LoadReport::of(&prepared, effect, started);
     let entry =
         publish::publish(state, &request.name, (prepared, staged?), request.activate).await?;
     tracing::info!(
@@ -156,6 +203,70 @@ async fn load_and_publish(state: &Data<State>, request: LoadRequest) -> Result<L
         report,
         created: known.is_none(),
     })
+}
+
+/// Does everything that [`load`] does except storing and publishing.
+///
+/// # Errors
+/// Those of [`load`].
+pub async fn examine(state: &Data<State>, request: LoadRequest) -> Result<Examined, ApiError> {
+    let (_one_at_a_time, known) = admit(state, &request).await?;
+    let _memory = state.name_locks.loading_slot().await;
+    let started = Instant::now();
+    let files = read(state, request.source).await?;
+    let (prepared, effect) = prove(state, &request.name, files).await?;
+    let version = prepared.summary.version.clone();
+    Ok(Examined {
+        would: Outcome::of(known.as_ref(), &version, request.activate),
+        report: LoadReport::of(&prepared, effect, started),
+        name: request.name,
+        version,
+    })
+}
+
+/// The lock of a name that may be changed as asked, and what the name is.
+async fn admit(
+    state: &Data<State>,
+    request: &LoadRequest,
+) -> Result<(OwnedMutexGuard<()>, Option<Entry>), ApiError> {
+    state.check_open()?;
+    AdapterName::parse(&request.name, &state.reserved_names())?;
+    let lock = state.name_locks.lock(&request.name).await;
+    let known = state.registry.get(&request.name);
+    match (&known, &request.replace) {
+        (Some(entry), Replace::Never) => return Err(already_loaded(entry)),
+        (Some(entry), Replace::Active(expected)) => expect_active(entry, expected)?,
+        (None, Replace::Active(_)) => {
+            let name = request.name.clone();
+            return Err(RegistryError::NotLoaded { name }.into());
+        }
+        (Some(_), Replace::Allowed) | (None, Replace::Allowed | Replace::Never) => {}
+    }
+    Ok((lock, known))
+}
+
+/// # Errors
+/// `LostCompareAndSwap` when another version is active.
+fn expect_active(entry: &Entry, expected: &str) -> Result<(), RegistryError> {
+    if entry.active.matches_prefix(expected) {
+        return Ok(());
+    }
+    Err(RegistryError::LostCompareAndSwap {
+        name: entry.name.clone(),
+        expected: expected.to_owned(),
+        active: entry.active.clone(),
+    })
+}
+
+/// Validates, packs and probes; the effect is in nats.
+async fn prove(
+    state: &Data<State>,
+    name: &str,
+    files: Arc<AdapterFiles>,
+) -> Result<(Prepared, f64), ApiError> {
+    let prepared = prepare(state, files).await?;
+    let effect = probe::effect(&state.engine, name, &prepared.weights).await?;
+    Ok((prepared, effect))
 }
 
 async fn read(state: &Data<State>, source: Source) -> Result<Arc<AdapterFiles>, ApiError> {

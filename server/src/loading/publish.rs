@@ -6,8 +6,9 @@ use std::sync::Arc;
 use actix_web::web::Data;
 use adapters::{AdapterFiles, Entry, Policy, Staged, Version};
 
-use super::{Prepared, blocking};
+use super::{Prepared, blocking, expect_active};
 use crate::error::ApiError;
+use crate::evaluation::gate::{Gate, GateReport};
 use crate::state::State;
 
 /// Stores a version that was prepared and staged, and registers it.
@@ -35,31 +36,92 @@ pub(super) async fn publish(
     Ok(entry)
 }
 
-/// Makes a retained version the active one.
+/// What must hold for a version to become active.
+#[derive(Debug, Default)]
+pub struct Conditions<'a> {
+    /// This version, or the one that starts so, is active.
+    pub expected: Option<&'a str>,
+    /// What an evaluation found.
+    pub gate: Option<&'a Gate>,
+}
+
+/// Makes a retained version the active one, if the conditions hold; with a gate, what that found.
 ///
 /// # Errors
-/// The registry's: unknown name or version, lost compare-and-swap.
+/// The registry's: unknown name or version, lost compare-and-swap; those of a gate that did not pass or cannot be told.
+/// Nothing has changed then.
 pub async fn activate(
     state: &Data<State>,
     name: &str,
     version: &str,
-    expected: Option<&str>,
-) -> Result<Entry, ApiError> {
+    conditions: Conditions<'_>,
+) -> Result<(Entry, Option<GateReport>), ApiError> {
     let _one_at_a_time = state.name_locks.lock(name).await;
-    let before = state.registry.get(name).map(|entry| entry.active);
-    let now = state.registry.activate(name, version, expected)?;
-    if before.as_ref() != Some(&now) {
+    let before = state.registry.get(name);
+    if let (Some(entry), Some(expected)) = (&before, conditions.expected) {
+        expect_active(entry, expected)?;
+    }
+    let report = match (&before, conditions.gate) {
+        (Some(entry), Some(gate)) => Some(pass(state, entry, version, gate)?),
+        _ => None,
+    };
+    let now = state
+        .registry
+        .activate(name, version, conditions.expected)?;
+    if before.is_none_or(|before| before.active != now) {
         count_swap(state, name);
     }
-    record_active(state, name).await
+    Ok((record_active(state, name).await?, report))
+}
+
+/// # Errors
+/// `InvalidValue` for a limit that no difference of two shares can have.
+pub(super) fn check_limit(gate: &Gate) -> Result<(), ApiError> {
+    if (-1.0..=1.0).contains(&gate.min_delta) {
+        return Ok(());
+    }
+    Err(ApiError::invalid(
+        "gate.min_delta",
+        format!(
+            "`gate.min_delta` is {}; it is a difference of two values between 0 and 1, so -1 to 1",
+            gate.min_delta
+        ),
+    ))
+}
+
+/// What a gate found that lets the version pass.
+fn pass(state: &State, entry: &Entry, version: &str, gate: &Gate) -> Result<GateReport, ApiError> {
+    check_limit(gate)?;
+    let version = state.registry.resolve(&entry.name, version)?;
+    let id = gate
+        .evaluation
+        .as_deref()
+        .ok_or_else(|| ApiError::MissingField {
+            param: "gate.evaluation".to_owned(),
+            message: "`gate.evaluation` is missing; name an evaluation that measured the version, or POST …/promote to have one run"
+                .to_owned(),
+        })?;
+    let evaluation = state.evaluations.get(id)?.snapshot();
+    let report = gate.judge(&evaluation, &version, &entry.active)?;
+    match report.passed {
+        true => Ok(report),
+        false => Err(ApiError::GateNotPassed(Box::new(report))),
+    }
 }
 
 /// Returns to the version that was active before.
 ///
 /// # Errors
-/// The registry's: unknown name, nothing to roll back to.
-pub async fn rollback(state: &Data<State>, name: &str) -> Result<Entry, ApiError> {
+/// The registry's: unknown name, lost compare-and-swap, nothing to roll back to.
+pub async fn rollback(
+    state: &Data<State>,
+    name: &str,
+    expected: Option<&str>,
+) -> Result<Entry, ApiError> {
     let _one_at_a_time = state.name_locks.lock(name).await;
+    if let (Some(entry), Some(expected)) = (state.registry.get(name), expected) {
+        expect_active(&entry, expected)?;
+    }
     state.registry.rollback(name)?;
     count_swap(state, name);
     record_active(state, name).await

@@ -4,7 +4,8 @@ use adapters::{Entry, Method, VersionStatus};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::loading::{LoadReport, Loaded};
+use crate::evaluation::gate::GateReport;
+use crate::loading::{Examined, LoadReport, Loaded, Outcome};
 use crate::state::State;
 
 /// The adapters.
@@ -75,6 +76,32 @@ pub struct LoadedAdapter {
     pub report: LoadReport,
 }
 
+/// An adapter whose version was changed.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct GatedAdapter {
+    /// The adapter.
+    #[serde(flatten)]
+    pub adapter: AdapterCard,
+    /// What the gate found, when there was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gate: Option<GateReport>,
+}
+
+/// What loading an adapter would do.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DryRun {
+    /// `dry_run`.
+    pub object: &'static str,
+    /// The name it would get.
+    pub id: String,
+    /// SHA-256 of its content, hex.
+    pub version: String,
+    /// What would happen to the name.
+    pub would: Outcome,
+    /// What was found.
+    pub report: LoadReport,
+}
+
 impl AdapterCard {
     /// Describes a registry entry.
     pub fn of(state: &State, entry: &Entry) -> Self {
@@ -121,6 +148,19 @@ impl LoadedAdapter {
         Self {
             adapter: AdapterCard::of(state, &loaded.entry),
             report: loaded.report,
+        }
+    }
+}
+
+impl DryRun {
+    /// Describes what was examined.
+    pub fn of(examined: Examined) -> Self {
+        Self {
+            object: "dry_run",
+            id: examined.name,
+            version: examined.version.to_string(),
+            would: examined.would,
+            report: examined.report,
         }
     }
 }

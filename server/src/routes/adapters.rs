@@ -4,17 +4,19 @@ use actix_multipart::Multipart;
 use actix_web::http::header;
 use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
-use adapters::{AdapterError, RegistryError};
+use adapters::{AdapterError, Entry, RegistryError};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 
-use super::adapter_card::{AdapterCard, AdapterList, LoadedAdapter};
+use super::adapter_card::{AdapterCard, AdapterList, DryRun, GatedAdapter, LoadedAdapter};
+use super::precondition::{entity_tag, expected_version, one_expectation};
 use crate::authorization::AdminKey;
 use crate::body::{Json, RequestBody, parse_object, read, read_bounded};
 use crate::error::ApiError;
+use crate::evaluation::gate::{Gate, GateReport};
 use crate::loading::upload::read_upload;
-use crate::loading::{self, LoadRequest, Replace, Source};
+use crate::loading::{self, Conditions, LoadRequest, PromoteRequest, Replace, Source};
 use crate::openapi::InferenceErrors;
 use crate::query::Query;
 use crate::state::State;
@@ -50,7 +52,7 @@ pub struct AdapterForm {
 pub struct LoadOptions {
     /// Requests by name get the new version from now on; true unless given.
     pub activate: Option<bool>,
-    /// Not supported yet.
+    /// Check and measure everything, store and change nothing; false unless given.
     pub dry_run: Option<bool>,
 }
 
@@ -69,16 +71,12 @@ pub struct ActivateRequest {
     pub version: String,
     /// Only if this version, or prefix, is active now.
     pub expected: Option<String>,
+    /// Only if an evaluation found this.
+    pub gate: Option<Gate>,
 }
 
 impl RequestBody for ActivateRequest {
     fn from_object(object: Map<String, Value>) -> Result<Self, ApiError> {
-        if object.get("gate").is_some_and(|gate| !gate.is_null()) {
-            return Err(ApiError::not_supported(
-                "gate",
-                "read the evaluation's report and activate without it",
-            ));
-        }
         read(&Value::Object(object))
     }
 }
@@ -109,20 +107,20 @@ pub async fn get_adapter(
         .registry
         .get(&name)
         .ok_or_else(|| ApiError::from(RegistryError::NotLoaded { name: name.clone() }))?;
-    Ok(HttpResponse::Ok().json(AdapterCard::of(&state, &entry)))
+    Ok(card(&state, &entry))
 }
 
 /// Loads an adapter under a new name, from an upload or from a directory.
 #[utoipa::path(post, path = "/v1/adapters", tag = "adapters", params(LoadOptions),
     request_body(content((AdapterFromPath = "application/json"), (AdapterForm = "multipart/form-data"))),
-    responses((status = 201, description = "Loaded", body = LoadedAdapter), InferenceErrors))]
+    responses((status = 201, description = "Loaded", body = LoadedAdapter), (status = 200, description = "A dry run", body = DryRun), InferenceErrors))]
 pub async fn create_adapter(
     _key: AdminKey,
     state: Data<State>,
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
-    let options = load_options(&request)?;
+    let options: LoadOptions = crate::query::parse(request.query_string())?;
     let (name, source) = read_source(&state, &request, payload).await?;
     let name = name.ok_or_else(|| ApiError::MissingField {
         param: "name".to_owned(),
@@ -134,14 +132,13 @@ pub async fn create_adapter(
         replace: Replace::Never,
         activate: options.activate.unwrap_or(true),
     };
-    let loaded = loading::load(&state, loading).await?;
-    Ok(HttpResponse::Created().json(LoadedAdapter::of(&state, loaded)))
+    load(&state, loading, &options).await
 }
 
-/// Adds a version to an adapter and activates it; a new name is created.
+/// Adds a version to an adapter and activates it; a new name is created. `If-Match: "<active version>"` makes it a compare-and-swap.
 #[utoipa::path(put, path = "/v1/adapters/{name}", tag = "adapters", params(("name" = String, Path, description = "The adapter"), LoadOptions),
     request_body(content((AdapterFromPath = "application/json"), (AdapterForm = "multipart/form-data"))),
-    responses((status = 200, description = "Replaced", body = LoadedAdapter), (status = 201, description = "Created", body = LoadedAdapter), InferenceErrors))]
+    responses((status = 200, description = "Replaced; a `DryRun` if that was asked for", body = LoadedAdapter), (status = 201, description = "Created", body = LoadedAdapter), InferenceErrors))]
 pub async fn replace_adapter(
     _key: AdminKey,
     state: Data<State>,
@@ -149,48 +146,69 @@ pub async fn replace_adapter(
     name: Path<String>,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
-    let options = load_options(&request)?;
-    refuse_if_match(&request)?;
+    let options: LoadOptions = crate::query::parse(request.query_string())?;
+    let replace = match expected_version(&request)? {
+        Some(expected) => Replace::Active(expected),
+        None => Replace::Allowed,
+    };
     let (named, source) = read_source(&state, &request, payload).await?;
     check_same_name(named.as_deref(), &name)?;
     let loading = LoadRequest {
         name: name.into_inner(),
         source,
-        replace: Replace::Allowed,
+        replace,
         activate: options.activate.unwrap_or(true),
     };
-    let loaded = loading::load(&state, loading).await?;
-    let mut response = match loaded.created {
-        true => HttpResponse::Created(),
-        false => HttpResponse::Ok(),
-    };
-    Ok(response.json(LoadedAdapter::of(&state, loaded)))
+    load(&state, loading, &options).await
 }
 
 /// Makes a retained version the active one.
 #[utoipa::path(post, path = "/v1/adapters/{name}/activate", tag = "adapters", params(("name" = String, Path, description = "The adapter")),
-    request_body = ActivateRequest, responses((status = 200, description = "Activated", body = AdapterCard), InferenceErrors))]
+    request_body = ActivateRequest, responses((status = 200, description = "Activated", body = GatedAdapter), InferenceErrors))]
 pub async fn activate_adapter(
     _key: AdminKey,
     state: Data<State>,
+    request: HttpRequest,
     name: Path<String>,
     body: Json<ActivateRequest>,
 ) -> Result<HttpResponse, ApiError> {
-    let expected = body.0.expected.as_deref();
-    let entry = loading::activate(&state, &name, &body.0.version, expected).await?;
-    Ok(HttpResponse::Ok().json(AdapterCard::of(&state, &entry)))
+    let expected = one_expectation(&request, body.0.expected)?;
+    let conditions = Conditions {
+        expected: expected.as_deref(),
+        gate: body.0.gate.as_ref(),
+    };
+    let (entry, gate) = loading::activate(&state, &name, &body.0.version, conditions).await?;
+    Ok(gated(&state, &entry, gate))
 }
 
-/// Returns to the version that was active before.
+/// Makes a version active if its figures pass a gate; without an evaluation to go by, runs one first and answers when it is done.
+#[utoipa::path(post, path = "/v1/adapters/{name}/promote", tag = "adapters", params(("name" = String, Path, description = "The adapter")),
+    request_body = PromoteRequest, responses((status = 200, description = "Promoted", body = GatedAdapter), InferenceErrors))]
+pub async fn promote_adapter(
+    _key: AdminKey,
+    state: Data<State>,
+    request: HttpRequest,
+    name: Path<String>,
+    body: Json<PromoteRequest>,
+) -> Result<HttpResponse, ApiError> {
+    let mut promotion = body.0;
+    promotion.expected = one_expectation(&request, promotion.expected)?;
+    let (entry, gate) = loading::promote(&state, &name, promotion).await?;
+    Ok(gated(&state, &entry, gate))
+}
+
+/// Returns to the version that was active before; with `If-Match`, only from that version.
 #[utoipa::path(post, path = "/v1/adapters/{name}/rollback", tag = "adapters", params(("name" = String, Path, description = "The adapter")),
     responses((status = 200, description = "Rolled back", body = AdapterCard), InferenceErrors))]
 pub async fn roll_back_adapter(
     _key: AdminKey,
     state: Data<State>,
+    request: HttpRequest,
     name: Path<String>,
 ) -> Result<HttpResponse, ApiError> {
-    let entry = loading::rollback(&state, &name).await?;
-    Ok(HttpResponse::Ok().json(AdapterCard::of(&state, &entry)))
+    let expected = expected_version(&request)?;
+    let entry = loading::rollback(&state, &name, expected.as_deref()).await?;
+    Ok(card(&state, &entry))
 }
 
 /// Unloads an adapter, or one version of it.
@@ -209,25 +227,40 @@ pub async fn delete_adapter(
     Ok(HttpResponse::NoContent().finish())
 }
 
-fn load_options(request: &HttpRequest) -> Result<LoadOptions, ApiError> {
-    let options: LoadOptions = crate::query::parse(request.query_string())?;
+/// Loads, or says what loading would do.
+async fn load(
+    state: &Data<State>,
+    loading: LoadRequest,
+    options: &LoadOptions,
+) -> Result<HttpResponse, ApiError> {
     if options.dry_run == Some(true) {
-        return Err(ApiError::not_supported(
-            "dry_run",
-            "load under another name with `activate=false` and delete it again",
-        ));
+        let examined = loading::examine(state, loading).await?;
+        return Ok(HttpResponse::Ok().json(DryRun::of(examined)));
     }
-    Ok(options)
+    let loaded = loading::load(state, loading).await?;
+    let mut response = match loaded.created {
+        true => HttpResponse::Created(),
+        false => HttpResponse::Ok(),
+    };
+    response.insert_header(entity_tag(&loaded.entry));
+    Ok(response.json(LoadedAdapter::of(state, loaded)))
 }
 
-fn refuse_if_match(request: &HttpRequest) -> Result<(), ApiError> {
-    if request.headers().contains_key(header::IF_MATCH) {
-        return Err(ApiError::not_supported(
-            "If-Match",
-            "PUT with `activate=false`, then POST …/activate with `expected`",
-        ));
-    }
-    Ok(())
+/// An adapter and what a gate found, as an answer.
+fn gated(state: &State, entry: &Entry, gate: Option<GateReport>) -> HttpResponse {
+    HttpResponse::Ok()
+        .insert_header(entity_tag(entry))
+        .json(GatedAdapter {
+            adapter: AdapterCard::of(state, entry),
+            gate,
+        })
+}
+
+/// An adapter as an answer.
+fn card(state: &State, entry: &Entry) -> HttpResponse {
+    HttpResponse::Ok()
+        .insert_header(entity_tag(entry))
+        .json(AdapterCard::of(state, entry))
 }
 
 fn check_same_name(named: Option<&str>, path: &str) -> Result<(), ApiError> {

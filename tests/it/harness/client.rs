@@ -148,6 +148,29 @@ impl Client {
         .await
     }
 
+    /// [`Client::replace`] if `tag` is the adapter's entity tag.
+    pub(crate) async fn replace_if(
+        &self,
+        tag: &str,
+        name: &str,
+        files: &AdapterDirectory,
+    ) -> Reply {
+        let request = self.request(Method::PUT, &format!("/v1/adapters/{name}"));
+        send(request.header("if-match", tag).multipart(form(files))).await
+    }
+
+    /// [`Client::upload`] that only says what it would do.
+    pub(crate) async fn examine(&self, name: &str, files: &AdapterDirectory) -> Reply {
+        let form = form(files).text("name", name.to_owned());
+        let request = self.request(Method::POST, "/v1/adapters?dry_run=true");
+        send(request.multipart(form)).await
+    }
+
+    pub(crate) async fn promote(&self, name: &str, body: &Value) -> Reply {
+        self.post(&format!("/v1/adapters/{name}/promote"), body)
+            .await
+    }
+
     pub(crate) async fn load_path(&self, name: &str, path: &str) -> Reply {
         self.post("/v1/adapters", &json!({"name": name, "path": path}))
             .await

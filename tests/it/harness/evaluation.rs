@@ -3,7 +3,7 @@
 use ::adapters::{Manifest, Method};
 use serde_json::Value;
 
-use super::{App, Client, Random, Reply, Stream};
+use super::{AdapterDirectory, App, Client, Random, Reply, Stream};
 
 impl Client {
     pub(crate) async fn evaluate(&self, body: &Value) -> Reply {
@@ -41,7 +41,14 @@ impl App {
     /// A server with `moods`, an adapter whose manifest says it was trained on the sentiment task.
     pub(crate) async fn with_moods() -> Self {
         let app = Self::start().await;
-        let mut adapter = Random::new(&app.base, 1);
+        let files = app.moods(1);
+        app.client.upload("moods", &files).await.expect(201);
+        app
+    }
+
+    /// A random adapter that says of itself that it was trained on reviews.
+    pub(crate) fn moods(&self, seed: u64) -> AdapterDirectory {
+        let mut adapter = Random::new(&self.base, seed);
         adapter.manifest = Manifest {
             task: Some("sentiment".to_owned()),
             method: Method::Ft,
@@ -50,10 +57,6 @@ impl App {
             trained_on: Some("amazon".to_owned()),
             ..Manifest::default()
         };
-        app.client
-            .upload("moods", &adapter.write())
-            .await
-            .expect(201);
-        app
+        adapter.write()
     }
 }
