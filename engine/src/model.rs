@@ -146,7 +146,8 @@ impl Model {
         }
     }
 
-    /// How closely activations follow their values: exactly, as good as, on a device and with dequantised weights.
+    /// How closely activations follow their values, which is how closely adapters are kept. On a device, and with dequantised
+    /// weights, nothing is rounded: that counts as fine.
     pub fn resolution(&self) -> Resolution {
         match &self.weights {
             Weights::Kernels(model) => model.resolution,

@@ -245,6 +245,8 @@ async fn admit(
     Ok((lock, known))
 }
 
+/// Refuses to go on from another version than the expected one, or the one that starts so.
+///
 /// # Errors
 /// `LostCompareAndSwap` when another version is active.
 fn expect_active(entry: &Entry, expected: &str) -> Result<(), RegistryError> {

@@ -74,6 +74,8 @@ pub async fn activate(
     Ok((record_active(state, name).await?, report))
 }
 
+/// Refuses a limit that nothing or everything would pass.
+///
 /// # Errors
 /// `InvalidValue` for a limit that no difference of two shares can have.
 pub(super) fn check_limit(gate: &Gate) -> Result<(), ApiError> {
