@@ -53,7 +53,7 @@ class Peer:
             return True
         if workload.adapters == "different" and (workload.clients > self.adapters or self.file == "Q4_1" and workload.clients > 16):
             return False
-        unsupported = {"llama_cpp": ("swap", "undisturbed"), "peft": ("swap", "undisturbed", "long_prompt", "shared_context")}
+        unsupported = {"llama_cpp": ("adapter_cost", "swap"), "peft": ("adapter_cost", "swap", "long_prompt", "shared_context")}
         return workload.kind not in unsupported[self.module]
 
 
@@ -238,7 +238,7 @@ def versions():
 
 def brief(values):
     """The figures of a sample on one line."""
-    shown = ("prompt_tokens_per_second", "tokens_per_second", "decode_tokens_per_second", "gap_p50_ms", "gap_p99_ms", "stall_ratio", "first_ms", "nth_ms")
+    shown = ("prompt_tokens_per_second", "tokens_per_second", "decode_tokens_per_second", "gap_p50_ms", "gap_p99_ms", "stall_ratio", "net_stall_ratio", "first_ms", "nth_ms", "base_per_second", "adapters_per_second")
     return "  ".join(f"{name} {values[name]:.1f}" for name in shown if name in values)
 
 

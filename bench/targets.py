@@ -44,23 +44,19 @@ def bound(text, ours, value, at_most, unit):
 
 def gap(samples, ours, text, workload):
     """The largest gap while something happens, less what the machine adds to the largest one while nothing does, over the usual one."""
-    quiet = "undisturbed-64-one"
-    parts = [samples.value(ours, name, metric) for name in (workload, quiet) for metric in ("largest_gap_ms", "usual_gap_ms")]
-    if not all(parts):
+    net, whole, machine = (samples.value(ours, workload, metric) for metric in ("net_stall_ratio", "stall_ratio", "machine_ms"))
+    if not net:
         return Line(text, ours, "", "", "", None)
-    largest, usual, largest_quiet, usual_quiet = (part.middle for part in parts)
-    machine = largest_quiet - usual_quiet
-    net = (largest - machine) / usual
-    return Line(text, ours, f"{net:.1f} × ({largest / usual:.1f} × with the {machine:.1f} ms that the machine adds while nothing happens)", "", "", net <= 2)
+    figure = f"{net.middle:.2f} × ({whole.middle:.1f} × with the {machine.middle:.1f} ms that the machine adds while nothing happens)"
+    return Line(text, ours, figure, "", "", net.middle <= 2)
 
 
 def cost_of_adapters(samples, ours, text):
-    """How much longer eight clients take with an adapter each than on the base."""
-    base, different = (samples.value(ours, f"clients-8-{adapters}", RATE) for adapters in ("base", "different"))
-    if not base or not different:
+    """How much longer eight clients take with an adapter each than on the base, right after each other."""
+    cost = samples.value(ours, "adapter_cost-64-different", "cost_of_adapters")
+    if not cost:
         return Line(text, ours, "", "", "", None)
-    cost = base.middle / different.middle - 1
-    return Line(text, ours, f"{100 * cost:.0f} %", "", "", cost <= 0.25)
+    return Line(text, ours, f"{100 * cost.middle:.0f} % ({100 * cost.least:.0f}–{100 * cost.greatest:.0f})", "", "", cost.middle <= 0.25)
 
 
 def shared_context(samples, ours, text):

@@ -58,3 +58,17 @@ def disturbed(streams, begin, end):
         "stall_ratio": max(inside) / usual,
         "disturbance_ms": 1e3 * (end - begin),
     }
+
+
+def net_of(found, quiet):
+    """`found`, what `disturbed` says, beside the same of as long a time in which nothing happened.
+
+    The largest of many gaps is longer than the usual one by what the machine takes for itself; what is left without that is net.
+    """
+    machine = quiet["largest_gap_ms"] - quiet["usual_gap_ms"]
+    return found | {
+        "quiet_usual_ms": quiet["usual_gap_ms"],
+        "quiet_largest_ms": quiet["largest_gap_ms"],
+        "machine_ms": machine,
+        "net_stall_ratio": (found["largest_gap_ms"] - machine) / found["usual_gap_ms"],
+    }

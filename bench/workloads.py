@@ -6,7 +6,7 @@ Nothing here knows a peer; a peer turns a workload into calls, and every peer ge
 import dataclasses
 import random
 
-KINDS = ("prefill", "clients", "depth", "shared_context", "long_prompt", "swap", "undisturbed")
+KINDS = ("prefill", "clients", "adapter_cost", "depth", "shared_context", "long_prompt", "swap")
 BATCHES = (1, 4, 8, 16, 32)
 DEPTHS = (128, 256, 512, 1024, 2048, 4096)
 REGISTERED = (1, 4, 16, 64, 128, 256)
@@ -17,9 +17,10 @@ class Workload:
     """One thing to measure.
 
     kind      prefill: prompt tokens to the first token. clients: `clients` requests at once, greedy, `tokens` each.
+              adapter_cost: the same clients on the base and with an adapter each, one right after the other.
               depth: one stream behind a prompt of `prompt` tokens. shared_context: requests one after another that share
               `prompt` tokens and differ in 32. long_prompt: running streams meet a prompt of `prompt` tokens.
-              swap: running streams meet an adapter's replacement. undisturbed: the same streams meet nothing.
+              swap: running streams meet an adapter's replacement. After both, the same streams meet nothing for as long.
     adapters  base: none. one: the same for every client. different: one of its own for each client.
     """
 
@@ -54,6 +55,11 @@ def clients(quick):
     return found
 
 
+def adapter_cost():
+    """What an adapter for each client costs; in pairs and often, for the machine changes more from minute to minute than adapters do."""
+    return [Workload("adapter_cost", "different", clients=8, repeats=8)]
+
+
 def depth(quick):
     """One stream behind ever longer prompts."""
     return [Workload("depth", prompt=length, tokens=32) for length in ((128, 1024) if quick else DEPTHS)]
@@ -63,15 +69,14 @@ def disturbances():
     """What one request costs another."""
     return [
         Workload("shared_context", "one", prompt=512, tokens=1),
-        Workload("long_prompt", clients=4, prompt=2048, tokens=192, repeats=3),
+        Workload("long_prompt", clients=4, prompt=2048, tokens=192, repeats=4),
         Workload("swap", "one", clients=4, prompt=64, tokens=192, repeats=6),
-        Workload("undisturbed", "one", clients=4, prompt=64, tokens=192, repeats=6),
     ]
 
 
 def every(quick):
     """All workloads of a run, in the order they are measured."""
-    return prefill(quick) + clients(quick) + disturbances() + depth(quick)
+    return prefill(quick) + clients(quick) + adapter_cost() + disturbances() + depth(quick)
 
 
 def prompts(words, seed, count, length):

@@ -1,8 +1,10 @@
 """Our server, measured over HTTP: streaming answers, connections kept open, the client on the same cores."""
 
+import dataclasses
 import itertools
 import os
 import pathlib
+import random
 import shutil
 import socket
 import subprocess
@@ -123,6 +125,13 @@ class Quickchange:
         streams, share = self.streams(self.requests(workload, seed))
         return timing.summary(streams) | {"client_share": share}
 
+    def adapter_cost(self, workload, seed):
+        """Clients on the base and clients with an adapter each, prompts drawn anew; which goes first is left to the seed."""
+        pair = [dataclasses.replace(workload, adapters=adapters) for adapters in ("base", workload.adapters)]
+        random.Random(seed).shuffle(pair)
+        rates = {own.adapters: timing.summary(self.streams(self.requests(own, f"{seed}/{own.adapters}"))[0])["tokens_per_second"] for own in pair}
+        return {"base_per_second": rates["base"], "adapters_per_second": rates[workload.adapters], "cost_of_adapters": rates["base"] / rates[workload.adapters] - 1}
+
     def prefill(self, workload, seed):
         streams, share = self.streams(self.requests(workload, seed))
         start, times = streams[0]
@@ -151,9 +160,7 @@ class Quickchange:
         """Four streams run; a long prompt comes."""
         short = workloads.Workload("clients", workload.adapters, clients=workload.clients, tokens=workload.tokens)
         (prompt,) = workloads.prompts(self.shapes.words, seed + "/long", 1, workload.prompt)
-        disturbance = Disturbance(32, lambda: self.streams([Request(None, prompt, 1)]))
-        streams, _ = self.streams(self.requests(short, seed), disturbance)
-        return timing.disturbed(streams, disturbance.begin, disturbance.end)
+        return self.disturbed(lambda turn: self.requests(short, seed + turn), lambda: self.streams([Request(None, prompt, 1)]))[0]
 
     def swap(self, workload, seed):
         """Four streams run, two of them with an adapter that is replaced meanwhile."""
@@ -162,19 +169,24 @@ class Quickchange:
         if "swapped" not in self.names:
             self.server.put("swapped", multipart("swapped", *adapters.peft_files(self.shapes, next(self.swaps))))
             self.names.append("swapped")
-        requests = self.requests(workload, seed)
-        for request in requests[:2]:
-            request.model = "swapped"
-        disturbance = Disturbance(32, lambda: self.server.put("swapped", upload, method="PUT"))
-        streams, _ = self.streams(requests, disturbance)
-        took, reported = disturbance.result
-        return timing.disturbed(streams, disturbance.begin, disturbance.end) | {"upload_ms": took, "reported_ms": reported}
 
-    def undisturbed(self, workload, seed):
-        """Four streams run and nothing happens: how unequal the gaps are by themselves."""
-        disturbance = Disturbance(32, lambda: time.sleep(0.5))
-        streams, _ = self.streams(self.requests(workload, seed), disturbance)
-        return timing.disturbed(streams, disturbance.begin, disturbance.end)
+        def requests(turn):
+            found = self.requests(workload, seed + turn)
+            for request in found[:2]:
+                request.model = "swapped"
+            return found
+
+        found, (took, reported) = self.disturbed(requests, lambda: self.server.put("swapped", upload, method="PUT"))
+        return found | {"upload_ms": took, "reported_ms": reported}
+
+    def disturbed(self, requests, action):
+        """Streams meet `action`; then streams like them meet nothing for as long. Gives what `timing.net_of` says and what `action` gave."""
+        disturbance = Disturbance(32, action)
+        streams, _ = self.streams(requests("/met"), disturbance)
+        found = timing.disturbed(streams, disturbance.begin, disturbance.end)
+        nothing = Disturbance(32, lambda: time.sleep(disturbance.end - disturbance.begin))
+        streams, _ = self.streams(requests("/quiet"), nothing)
+        return timing.net_of(found, timing.disturbed(streams, nothing.begin, nothing.end)), disturbance.result
 
     def registered(self, points, repeats):
         """16 clients on up to 16 adapters while ever more are registered, on a server of its own."""
