@@ -1,16 +1,17 @@
-"""Evaluations of the adapters in pretrained/ through a running server: which there are, and their cells, kept so that an interrupted run goes on.
+"""Evaluations of the adapters in pretrained/ and of the base through a running server: which there are, and what they found, kept in a file for
+each model, so that an interrupted run goes on and a new adapter costs its own cells only.
 
 Only Python's standard library is needed.
 """
 
-import hashlib
 import json
+import os
 import pathlib
 import sys
 import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-KEPT = ROOT / ".cache" / "evaluations"
+BASE = "base"
 # Numbers of demonstrations that the paper evaluates, by task.
 SHOTS = {"summary": [0, 1, 2, 4], "question": [0, 1, 2, 4], "sentiment": [0, 2, 4, 6], "detection": [0, 2, 4, 6], "inference": [0, 3, 5, 7]}
 # Across tasks: without demonstrations where labels are scored, and the fewest.
@@ -47,35 +48,57 @@ def follow(server, evaluation):
     return record
 
 
-def plans(adapters):
-    """The evaluations that give every adapter its cells, and the base its own with both prompts; `adapters` is {name: task}."""
-    found = []
-    for task, shots in SHOTS.items():
-        own = [name for name in adapters if adapters[name] == task]
-        others = [name for name in adapters if adapters[name] != task]
-        limit = {"limit": LIMITS[task]} if task in LIMITS else {}
-        for kind in ("in_domain", "out_of_domain"):
-            found.append({"kind": kind, "adapters": [*own, "base"], "tasks": [task], "shots": shots} | limit)
-        found.append({"kind": "matrix", "adapters": ["base"], "tasks": [task], "shots": shots, "prompts": [1]} | limit)
-        if others:
-            cross = {"kind": "cross_task", "adapters": others, "tasks": [task], "shots": CROSS_SHOTS[task]}
-            found.append(cross | ({"limit": CROSS_LIMITS[task]} if task in CROSS_LIMITS else {}))
+def limited(request, limits, task):
+    return request | ({"limit": limits[task]} if task in limits else {})
+
+
+def plan(name, trained_task):
+    """The evaluations that give a model its cells; the base, whose task is None, gets those of every task with both prompts."""
+    if trained_task is None:
+        return [limited({"kind": "matrix", "adapters": [name], "tasks": [task], "shots": shots, "prompts": [0, 1]}, LIMITS, task) for task, shots in SHOTS.items()]
+    own = {"adapters": [name], "tasks": [trained_task], "shots": SHOTS[trained_task]}
+    found = [limited({"kind": kind} | own, LIMITS, trained_task) for kind in ("in_domain", "out_of_domain")]
+    for task in SHOTS:
+        if task != trained_task:
+            found.append(limited({"kind": "cross_task", "adapters": [name], "tasks": [task], "shots": CROSS_SHOTS[task]}, CROSS_LIMITS, task))
     return found
 
 
-def measure(server, adapters, versions, limit):
-    """All cells, those of the base under the name `base`."""
-    cells = []
-    for plan in plans(adapters):
-        body = {**plan, "seed": 0}
-        if limit:
-            body["limit"] = min(limit, body.get("limit", limit))
-        print(json.dumps(body), file=sys.stderr)
-        key = json.dumps([body, [versions.get(name) for name in body["adapters"]]], sort_keys=True)
-        kept = KEPT / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"
-        if not kept.exists():
-            found = follow(server, call(server, "POST", "/v1/evaluations", body)["id"])["cells"]
-            KEPT.mkdir(parents=True, exist_ok=True)
-            kept.write_text(json.dumps(found))
-        cells += json.loads(kept.read_text())
-    return cells
+class Report:
+    """What was found of one model, in a file: {version, kernels, evaluations: [{request, cells}], …}."""
+
+    def __init__(self, path, facts):
+        self.path = path
+        kept = json.loads(path.read_text()) if path.exists() else {}
+        # Of another version, or from before reports were of this form: measured anew.
+        if any(kept.get(name) != value for name, value in facts.items()) or "evaluations" not in kept:
+            kept = {}
+        self.content = {**facts, "evaluations": [], **kept}
+
+    def cells_of(self, request):
+        """The cells of an evaluation that was made before, or None."""
+        return next((kept["cells"] for kept in self.content["evaluations"] if kept["request"] == request), None)
+
+    def add(self, request, cells):
+        self.content["evaluations"].append({"request": request, "cells": cells})
+        self.write()
+
+    def write(self):
+        """Whole or not at all."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        aside = self.path.with_suffix(".part")
+        aside.write_text(json.dumps(self.content, indent=1) + "\n")
+        os.replace(aside, self.path)
+
+    @property
+    def cells(self):
+        return [cell for kept in self.content["evaluations"] for cell in kept["cells"]]
+
+
+def measure(server, name, trained_task, report):
+    """Adds to a report what it lacks."""
+    for request in plan(name, trained_task):
+        body = {**request, "seed": 0}
+        if report.cells_of(body) is None:
+            print(json.dumps(body), file=sys.stderr, flush=True)
+            report.add(body, follow(server, call(server, "POST", "/v1/evaluations", body)["id"])["cells"])

@@ -1,17 +1,18 @@
-//! A model's matrices as they are stored, for products outside a step: training multiplies forward with them.
+//! Matrices as serving multiplies with them, for products outside a step: training goes forward with those of the model's
+//! file, and back with their transposes.
 
 use std::cell::RefCell;
 
 use crate::error::LoadError;
 use crate::gguf::GgufFile;
 use crate::kernels::{
-    BatchRows, KernelChoice, PackedMatrix, Pool, ProjectionOutput, QuantizedRows, Resolution,
-    project,
+    BLOCK, BatchRows, KernelChoice, PackedMatrix, Pool, ProjectionOutput, QuantizedRows,
+    Resolution, project,
 };
 use crate::packing::{PackedLayer, Packer};
 use crate::source::TensorReader;
 
-/// A matrix in the types of its file, packed as serving packs it.
+/// A matrix packed as serving packs it, in the types of its file where it comes from one.
 pub struct ServedMatrix(PackedMatrix);
 
 /// Every matrix of a model that multiplies rows.
@@ -59,6 +60,18 @@ impl ServedWeights {
 }
 
 impl ServedMatrix {
+    /// The transpose of row-major `values`, `[inputs, outputs]`, in Q8_0, or `None` where `inputs` is no multiple of 32: the
+    /// product of rows `x` is `x · values` but for the rounding.
+    ///
+    /// # Panics
+    /// When `values` is not a multiple of `outputs`.
+    pub fn transposed(values: &[f32], outputs: usize) -> Option<Self> {
+        let inputs = values.len() / outputs.max(1);
+        assert_eq!(values.len(), outputs * inputs, "a matrix has whole rows");
+        let whole_blocks = inputs > 0 && inputs.is_multiple_of(BLOCK);
+        whole_blocks.then(|| Self(PackedMatrix::transposed_as_q8(values, outputs)))
+    }
+
     /// Values per row of what is multiplied.
     pub fn inputs(&self) -> usize {
         self.0.inputs()

@@ -1,8 +1,8 @@
 """Ten optimizer steps of the trainer are those of PEFT and torch: python training_parity.py TRAINER MODEL.gguf
 
 Both begin with the same adapter, made here, and take the same batch every time: the few examples of a data set made here, prompt and label joined
-as the trainer joins them, the loss on the label's tokens and the end of turn. Losses agree to 1e-3, with the base's products in f32 and, as is
-the default, with 16-bit activations.
+as the trainer joins them, the loss on the label's tokens and the end of turn. Losses agree to 1e-3 with the base's products in f32; what bytes
+cost, for the rows and for the transposed weights, is bounded by GATES.
 """
 
 import json
@@ -17,6 +17,8 @@ import transformers
 
 from peft_parity import TARGETS, load_base
 
+# Largest difference of a loss by `--activation-bits`.
+GATES = {"32": 1e-3, "16": 1e-3, "mixed": 0.05, "8": 0.3}
 STEPS = 10
 LEARNING_RATE = 1e-3
 WEIGHT_DECAY = 0.01
@@ -103,11 +105,11 @@ def main(trainer, model):
         work = pathlib.Path(work)
         data_set(work / "data")
         expected = peft_losses(starting_point(load_base(model_file).train(), work / "start"), tokenizer)
-        for bits in (32, 16):
+        for bits, gate in GATES.items():
             got = trainer_losses(trainer, model_file, work, bits)
             worst = max(abs(a - b) for a, b in zip(got, expected, strict=True))
-            print(f"ten steps with {bits}-bit activations: losses {expected[0]:.4f} to {expected[-1]:.4f}, off PEFT's by at most {worst:.6f}")
-            assert worst <= 1e-3, f"{got} instead of {expected}"
+            print(f"ten steps with --activation-bits {bits}: losses {expected[0]:.4f} to {expected[-1]:.4f}, off PEFT's by at most {worst:.6f}", flush=True)
+            assert worst <= gate, f"{got} instead of {expected}"
 
 
 if __name__ == "__main__":

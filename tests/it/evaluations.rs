@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use tasks::{Catalog, Task};
 
 use crate::harness::App;
+use crate::metrics::sum;
 
 fn cells(evaluation: &Value) -> &[Value] {
     evaluation["cells"].as_array().unwrap()
@@ -136,6 +137,29 @@ async fn across_tasks() {
         !shots.is_empty() && !shots.contains(&0),
         "generation across tasks needs demonstrations: {shots:?}"
     );
+}
+
+#[tokio::test]
+async fn the_base_is_asked_once_whichever_evaluation_is_first() {
+    let app = App::with_moods().await;
+    let steps = async || {
+        sum(
+            &app.client.metrics().await,
+            "quickchange_engine_steps_total",
+        )
+    };
+    let mut body = json!({"kind": "in_domain", "adapters": ["base"], "tasks": ["sentiment"], "shots": [0, 2], "limit": 4});
+    let first = app.client.evaluate_to_the_end(&body).await;
+    let asked = steps().await;
+    assert!(asked > 0.0);
+    let second = app.client.evaluate_to_the_end(&body).await;
+    check_finished(&second);
+    assert_eq!(cells(&first), cells(&second));
+    assert_eq!(steps().await, asked, "the base was asked again");
+    body["limit"] = json!(5);
+    let more = app.client.evaluate_to_the_end(&body).await;
+    check_finished(&more);
+    assert!(steps().await > asked, "other examples were not asked");
 }
 
 #[tokio::test]

@@ -63,7 +63,7 @@ struct RunArguments {
     #[arg(long)]
     threads: usize,
     /// As `trainer train --activation-bits`
-    #[arg(long, value_enum, default_value_t = ActivationBits::Sixteen)]
+    #[arg(long, value_enum, default_value_t = ActivationBits::Mixed)]
     activation_bits: ActivationBits,
 }
 

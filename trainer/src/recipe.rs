@@ -113,8 +113,8 @@ pub struct Recipe {
     pub checkpoint_every: usize,
 
     /// Bits of the activations where they meet the base's quantised weights on the way forward, as the server's flag of this
-    /// name; 32 multiplies dequantised weights in f32
-    #[arg(long, value_enum, default_value_t = ActivationBits::Sixteen)]
+    /// name; with 8 and mixed, gradients meet those weights in bytes on the way back, in f32 otherwise; 32 is f32 both ways
+    #[arg(long, value_enum, default_value_t = ActivationBits::Mixed)]
     pub activation_bits: ActivationBits,
 
     /// Which prompt of the prompt map

@@ -27,6 +27,7 @@ pub use dense::DenseMatrix;
 pub use elementwise::{geglu_row, rms_norm_row, rope_row, swiglu_row};
 pub use mapped::MappedFile;
 pub use norm::add_normed;
+pub(crate) use packed::BLOCK;
 pub use packed::{PackError, PackedMatrix, PackedReduction, TILE_ROWS};
 pub use pool::Pool;
 pub use product::{BatchRows, Expansion, LowRank, ProjectionOutput, RowGroup, project};

@@ -6,7 +6,8 @@ use engine::{
     Engine, EngineError, GenerateEvent, GenerateRequest, PreparedAdapter, Priority, Sampling,
 };
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use tasks::{Catalog, Cell, CellResult, Example, Kind, Outputs, PlanRequest, score_cell};
+use sha2::{Digest as _, Sha256};
+use tasks::{Catalog, Cell, CellResult, Example, Kind, Outputs, PlanRequest, Task, score_cell};
 
 use super::Watched;
 use crate::error::ApiError;
@@ -32,33 +33,73 @@ pub(super) struct Measurement {
     pub(super) truncated: usize,
 }
 
+/// SHA-256 of all that decides a measurement of the base.
+pub(super) type Digest = [u8; 32];
+
+/// A cell's examples and what is put to a model of each.
+pub(super) struct PreparedCell {
+    task: Task,
+    examples: Vec<Example>,
+    prompts: CellPrompts,
+}
+
 /// The prompts of a cell's examples.
 struct CellPrompts {
     tokens: Vec<Vec<u32>>,
     truncated: usize,
 }
 
+impl PreparedCell {
+    /// Of what a model is asked, what it should answer, and the seed of the intervals.
+    ///
+    /// # Errors
+    /// None that is known: lists of numbers and strings can be written as JSON.
+    pub(super) fn digest(&self, seed: u64) -> Result<Digest, ApiError> {
+        let golds: Vec<&str> = self
+            .examples
+            .iter()
+            .map(|one| one.output.as_str())
+            .collect();
+        let asked = (self.task.id(), &self.prompts.tokens, golds, seed);
+        let written = serde_json::to_vec(&asked).map_err(ApiError::internal)?;
+        Ok(Sha256::digest(written).into())
+    }
+}
+
 impl Measuring<'_> {
+    /// Reads a cell's examples and makes their prompts.
+    ///
+    /// # Errors
+    /// When the data cannot be used.
+    pub(super) fn prepare(&self, cell: &Cell) -> Result<PreparedCell, ApiError> {
+        let examples = self.catalog.test(cell.task, &cell.dataset)?;
+        let examples = self.request.limited(examples);
+        Ok(PreparedCell {
+            task: cell.task,
+            prompts: self.prompts(cell, &examples)?,
+            examples,
+        })
+    }
+
     /// Measures one model in one cell.
     ///
     /// # Errors
-    /// When the data cannot be used or the engine goes away.
+    /// When the engine goes away.
     pub(super) async fn measure(
         &self,
-        cell: &Cell,
+        cell: &PreparedCell,
         weights: Option<Arc<PreparedAdapter>>,
     ) -> Result<Measurement, ApiError> {
-        let examples = self.catalog.test(cell.task, &cell.dataset)?;
-        let examples = self.request.limited(examples);
-        let prompts = self.prompts(cell, &examples)?;
-        let truncated = prompts.truncated;
         let outputs = match cell.task.kind() {
-            Kind::Classification => self.labels(cell, prompts.tokens, weights).await?,
-            Kind::Generation => self.texts(cell, prompts.tokens, weights).await?,
+            Kind::Classification => self.labels(cell, weights).await?,
+            Kind::Generation => self.texts(cell, weights).await?,
         };
-        let result = score_cell(cell.task, &examples, &outputs, self.request.seed)
+        let result = score_cell(cell.task, &cell.examples, &outputs, self.request.seed)
             .map_err(ApiError::internal)?;
-        Ok(Measurement { result, truncated })
+        Ok(Measurement {
+            result,
+            truncated: cell.prompts.truncated,
+        })
     }
 
     fn prompts(&self, cell: &Cell, examples: &[Example]) -> Result<CellPrompts, ApiError> {
@@ -101,15 +142,15 @@ impl Measuring<'_> {
 
     async fn labels(
         &self,
-        cell: &Cell,
-        prompts: Vec<Vec<u32>>,
+        cell: &PreparedCell,
         weights: Option<Arc<PreparedAdapter>>,
     ) -> Result<Outputs, ApiError> {
         let labels: Vec<String> = cell.task.labels().iter().map(ToString::to_string).collect();
         let scorer = &LabelScorer::new(self.engine, weights, &labels, Priority::Background);
-        let chosen = prompts.into_iter().map(|prompt| async move {
+        let prompts = cell.prompts.tokens.iter().cloned();
+        let chosen = prompts.map(|prompt| async move {
             let scores = scorer.score(prompt).await?;
-            self.example_done();
+            self.examples_done(1);
             Ok::<_, ApiError>(argmax(&scores.logprobs))
         });
         let chosen = stream::iter(chosen).buffered(IN_FLIGHT);
@@ -118,25 +159,26 @@ impl Measuring<'_> {
 
     async fn texts(
         &self,
-        cell: &Cell,
-        prompts: Vec<Vec<u32>>,
+        cell: &PreparedCell,
         weights: Option<Arc<PreparedAdapter>>,
     ) -> Result<Outputs, ApiError> {
         let max_tokens = cell.task.max_new_tokens();
         let weights = &weights;
-        let texts = prompts.into_iter().map(|prompt| async move {
+        let prompts = cell.prompts.tokens.iter().cloned();
+        let texts = prompts.map(|prompt| async move {
             let request = greedy(prompt, weights.clone(), max_tokens);
             let text = generate(self.engine, request).await?;
-            self.example_done();
+            self.examples_done(1);
             Ok::<_, ApiError>(text)
         });
         let texts = stream::iter(texts).buffered(IN_FLIGHT);
         Ok(Outputs::Texts(texts.try_collect().await?))
     }
 
-    fn example_done(&self) {
+    /// Counts examples that are answered.
+    pub(super) fn examples_done(&self, count: usize) {
         self.watched
-            .change(|record| record.progress.examples_done += 1);
+            .change(|record| record.progress.examples_done += count);
     }
 }
 

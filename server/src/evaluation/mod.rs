@@ -3,6 +3,7 @@
 //!
 //! What is measured and how it is scored is for `tasks`; here is the running of it.
 
+mod baselines;
 mod cell;
 pub mod gate;
 mod persistence;
@@ -20,6 +21,8 @@ use tokio::sync::{mpsc, watch};
 
 pub use record::{CellReport, Evaluation, Progress, Status};
 pub use request::{EvaluationRequest, Job};
+
+use baselines::Baselines;
 
 use crate::error::ApiError;
 use crate::state::State;
@@ -78,8 +81,9 @@ impl Evaluations {
         if let Some(mut waiting) = waiting {
             let state = state.clone();
             tokio::spawn(async move {
+                let mut baselines = Baselines::default();
                 while let Some(queued) = waiting.recv().await {
-                    runner::run(&state, &queued.watched, &queued.job).await;
+                    runner::run(&state, &queued.watched, &queued.job, &mut baselines).await;
                 }
             });
         }

@@ -1,4 +1,4 @@
-//! Running one evaluation from start to end: the base model's cells once, the adapters' cells against them, the record kept on disk.
+//! Running one evaluation from start to end: the adapters' cells against those of the base, the record kept on disk.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,6 +7,7 @@ use actix_web::web::Data;
 use serde_json::{Value, json};
 use tasks::{Cell, Domain, Interval, Metric, Task, bootstrap_paired};
 
+use super::baselines::Baselines;
 use super::cell::{Measurement, Measuring};
 use super::record::{CellReport, CellScores, Status};
 use super::request::{Job, Subject};
@@ -18,7 +19,12 @@ use crate::state::{State, unix_seconds};
 type Place = (Task, String, usize, usize);
 
 /// Runs an evaluation; its record says how it ended.
-pub(super) async fn run(state: &Data<State>, watched: &Watched, job: &Job) {
+pub(super) async fn run(
+    state: &Data<State>,
+    watched: &Watched,
+    job: &Job,
+    baselines: &mut Baselines,
+) {
     if watched.record.borrow().status.is_final() {
         save(state, watched).await;
         return;
@@ -31,7 +37,7 @@ pub(super) async fn run(state: &Data<State>, watched: &Watched, job: &Job) {
     let outcome = tokio::select! {
         biased;
         () = watched.until_cancelled() => None,
-        outcome = measure_all(state, watched, job) => Some(outcome),
+        outcome = measure_all(state, watched, job, baselines) => Some(outcome),
     };
     watched.change(|record| match outcome {
         None => record.finish(Status::Cancelled, None),
@@ -49,7 +55,12 @@ pub(super) async fn run(state: &Data<State>, watched: &Watched, job: &Job) {
     );
 }
 
-async fn measure_all(state: &Data<State>, watched: &Watched, job: &Job) -> Result<(), ApiError> {
+async fn measure_all(
+    state: &Data<State>,
+    watched: &Watched,
+    job: &Job,
+    remembered: &mut Baselines,
+) -> Result<(), ApiError> {
     let measuring = Measuring {
         engine: &state.engine,
         catalog: &state.catalog,
@@ -60,14 +71,15 @@ async fn measure_all(state: &Data<State>, watched: &Watched, job: &Job) -> Resul
     for subject in &job.subjects {
         for cell in &subject.cells {
             let place = place(cell);
+            let prepared = measuring.prepare(cell)?;
             if !baselines.contains_key(&place) {
-                let baseline = measuring.measure(cell, None).await?;
+                let baseline = remembered.of(&measuring, &prepared).await?;
                 baselines.insert(place.clone(), baseline);
             }
             let baseline = &baselines[&place];
             let own = match subject.target.weights() {
                 None => baseline.clone(),
-                Some(weights) => measuring.measure(cell, Some(weights)).await?,
+                Some(weights) => measuring.measure(&prepared, Some(weights)).await?,
             };
             let report = report(subject, cell, &own, (baseline, job.request.seed));
             let scores = Arc::new(CellScores {

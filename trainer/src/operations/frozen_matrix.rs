@@ -14,56 +14,62 @@ const TASKS_PER_THREAD: usize = 4;
 
 /// A frozen `[outputs, inputs]` matrix.
 pub(crate) struct FrozenMatrix {
-    forward: Forward,
-    backward: DenseMatrix,
+    inputs: usize,
+    outputs: usize,
+    forward: Packed,
+    backward: Packed,
     kernels: KernelChoice,
 }
 
-/// What rows are multiplied with on the way forward.
-enum Forward {
+/// What rows are multiplied with in one direction.
+enum Packed {
     Dense(DenseMatrix),
     Served(ServedMatrix, Resolution),
 }
 
 impl FrozenMatrix {
-    /// Packs row-major values; `served` is the same matrix as serving has it, to go forward with.
+    /// Packs row-major values; `served` is the same matrix as serving has it, to go forward with. The way back is by the
+    /// transpose in bytes where the rows are not fine, and in f32 otherwise.
     pub(crate) fn new(
         values: &[f32],
         inputs: usize,
         served: Option<(ServedMatrix, Resolution)>,
     ) -> Self {
+        let transposed = match served {
+            Some((_, resolution @ (Resolution::Coarse | Resolution::Mixed))) => {
+                ServedMatrix::transposed(values, inputs).map(|matrix| (matrix, resolution))
+            }
+            Some((_, Resolution::Fine)) | None => None,
+        };
+        let packed = |served, dense: fn(&[f32], usize) -> DenseMatrix| match served {
+            Some((matrix, resolution)) => Packed::Served(matrix, resolution),
+            None => Packed::Dense(dense(values, inputs)),
+        };
         Self {
-            forward: match served {
-                Some((matrix, resolution)) => Forward::Served(matrix, resolution),
-                None => Forward::Dense(DenseMatrix::new(values, inputs)),
-            },
-            backward: DenseMatrix::transposed(values, inputs),
+            inputs,
+            outputs: values.len() / inputs,
+            forward: packed(served, DenseMatrix::new),
+            backward: packed(transposed, DenseMatrix::transposed),
             kernels: KernelChoice::best(),
         }
     }
 
     /// Rows of the matrix.
     pub(crate) fn outputs(&self) -> usize {
-        self.backward.inputs()
+        self.outputs
     }
 
     /// `output = [output +] rows · Wᵀ` with rows `[rows, inputs]` and output `[rows, outputs]`, on all threads.
     pub(crate) fn forward(&self, rows: &[f32], output: &mut [f32], add: bool) {
-        let kernels = self.kernels;
-        let widths = (self.backward.outputs(), self.backward.inputs());
-        match &self.forward {
-            Forward::Dense(matrix) => share(rows, output, widths, |rows, output| {
-                matrix.product(kernels, rows, output, add);
-            }),
-            Forward::Served(matrix, resolution) => share(rows, output, widths, |rows, output| {
-                matrix.product((kernels, *resolution), rows, output, add);
-            }),
-        }
+        let widths = (self.inputs, self.outputs);
+        share(rows, output, widths, |rows, output| {
+            self.forward.product(self.kernels, rows, output, add);
+        });
     }
 
     /// `output = [output +] gradient · W` with gradient `[rows, outputs]` and output `[rows, inputs]`, on all threads.
     pub(crate) fn backward(&self, gradient: &[f32], output: &mut [f32], add: bool) {
-        let widths = (self.backward.inputs(), self.backward.outputs());
+        let widths = (self.outputs, self.inputs);
         share(gradient, output, widths, |rows, output| {
             self.backward.product(self.kernels, rows, output, add);
         });
@@ -72,12 +78,24 @@ impl FrozenMatrix {
     /// `Wᵀ`, `[inputs, outputs]`.
     #[cfg(test)]
     pub(crate) fn transposed_values(&self) -> Vec<f32> {
-        let inputs = self.backward.outputs();
+        let inputs = self.inputs;
         let mut identity = vec![0.0; inputs * inputs];
         (0..inputs).for_each(|index| identity[index * inputs + index] = 1.0);
-        let mut values = vec![0.0; inputs * self.outputs()];
+        let mut values = vec![0.0; inputs * self.outputs];
         self.forward(&identity, &mut values, false);
         values
+    }
+}
+
+impl Packed {
+    /// As [`DenseMatrix::product`].
+    fn product(&self, kernels: KernelChoice, rows: &[f32], output: &mut [f32], add: bool) {
+        match self {
+            Self::Dense(matrix) => matrix.product(kernels, rows, output, add),
+            Self::Served(matrix, resolution) => {
+                matrix.product((kernels, *resolution), rows, output, add);
+            }
+        }
     }
 }
 

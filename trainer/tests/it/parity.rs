@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use adapters::{Adapter, AdapterFiles, BaseModel, Limits};
-use engine::DenseWeights;
 use engine::gguf::GgufFile;
 use engine::testing::{base_model, reference_values};
+use engine::{DenseWeights, Resolution};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 use trainer::loss::Targets;
@@ -157,6 +157,64 @@ fn gradients_and_ten_steps_agree_with_peft() {
             check_gradients(&reference, &parameters, &gradients);
         }
         optimizer.step(&parameters, &gradients, 1e-3).unwrap();
+    }
+}
+
+/// What the way back in bytes does to gradients, with an adapter that was trained.
+#[test]
+fn gradients_in_bytes_point_where_those_in_f32_do() {
+    let Some(path) = base_model("gradients_in_bytes_point_where_those_in_f32_do") else {
+        return;
+    };
+    let file = GgufFile::open(&path).unwrap();
+    let sequences: Vec<Vec<u32>> = (0..4u32)
+        .map(|row| (0..24).map(|place| 500 + 977 * row + 131 * place).collect())
+        .collect();
+    let (inputs, targets) = next_token_batch(&sequences);
+    let options = PassOptions {
+        weight: 1.0 / targets.rows.len() as f32,
+        dropout: 0.0,
+        seed: 0,
+        recompute: false,
+    };
+    let gradients = |resolution| {
+        let model = TrainingModel::from_gguf(&file, resolution).unwrap();
+        let base = model.base(&file.digest());
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../pretrained/sentiment-ft");
+        let files = AdapterFiles::read(&folder, &LIMITS).unwrap();
+        let adapter = Adapter::parse(&files, &base, &LIMITS).unwrap();
+        let parameters = LoraParameters::from_modules(&base, &adapter.modules).unwrap();
+        let found = model.loss_and_gradients(&parameters, &inputs, &targets, options);
+        let gradients = found.unwrap().1;
+        let layers = (0..base.layers).map(|layer| gradients.layer(layer).unwrap().to_vec());
+        layers.collect::<Vec<_>>().concat()
+    };
+    let exact = gradients(None);
+    let product = |left: &[f32], right: &[f32]| {
+        let terms = left.iter().zip(right);
+        terms
+            .map(|(a, b)| f64::from(*a) * f64::from(*b))
+            .sum::<f64>()
+    };
+    let size = product(&exact, &exact).sqrt();
+    for (resolution, least) in [
+        (Resolution::Fine, 0.9999),
+        (Resolution::Mixed, 0.99),
+        (Resolution::Coarse, 0.95),
+    ] {
+        let found = gradients(Some(resolution));
+        assert_ne!(found, exact);
+        let length = product(&found, &found).sqrt();
+        let cosine = product(&found, &exact) / (length * size);
+        eprintln!(
+            "{resolution:?}: cosine {cosine:.6}, length {:.4}",
+            length / size
+        );
+        assert!(cosine >= least, "{resolution:?}: {cosine}");
+        assert!(
+            (length / size - 1.0).abs() < 0.05,
+            "{resolution:?}: {length} for {size}"
+        );
     }
 }
 

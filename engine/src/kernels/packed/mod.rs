@@ -20,13 +20,13 @@ use crate::gguf::RawTensor;
 pub(super) use line::ByteLine;
 pub use reduction::PackedReduction;
 pub(super) use reduction::{RANKS, ReductionValues};
-use stored::{interleave, pack_rows};
+use stored::{interleave, pack_q8, pack_rows, q8_row};
 use tiles::{Tile, TileQ4, TileQ4K, TileQ5, TileQ5K, TileQ6K, TileQ8};
 
 /// Output rows of a tile; sections are padded with zero rows to a multiple of it.
 pub const TILE_ROWS: usize = super::set::LANES;
 /// Inputs of a block, which quantised activations share a scale in.
-pub(super) const BLOCK: usize = 32;
+pub(crate) const BLOCK: usize = 32;
 
 /// The tiles of a section, 16 output rows after another, each over all inputs.
 pub(super) enum Tiles {
@@ -132,6 +132,23 @@ impl PackedMatrix {
         let lines = interleaved.as_chunks().0.iter().map(ByteLine::of);
         let mut matrix = Self::empty(inputs);
         matrix.push(Tiles::Bytes(lines.collect()), outputs);
+        matrix
+    }
+
+    /// Packs the transpose of a row-major `[inputs, outputs]` matrix in Q8_0: a byte for each value, a scale for every 32 inputs
+    /// of an output.
+    ///
+    /// # Panics
+    /// If `inputs` is no multiple of 32, or the matrix has no such rows.
+    pub fn transposed_as_q8(values: &[f32], outputs: usize) -> Self {
+        let inputs = values.len() / outputs;
+        assert!(inputs.is_multiple_of(BLOCK) && values.len() == inputs * outputs);
+        let column =
+            |output| q8_row((0..inputs).map(move |input| values[input * outputs + output]));
+        let rows: Vec<Vec<u8>> = (0..outputs).map(column).collect();
+        let rows: Vec<&[u8]> = rows.iter().map(Vec::as_slice).collect();
+        let mut matrix = Self::empty(inputs);
+        matrix.push(Tiles::Q8(pack_q8(&rows, inputs)), outputs);
         matrix
     }
 

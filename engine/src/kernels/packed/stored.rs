@@ -22,7 +22,7 @@ pub(super) fn pack_rows(dtype: GgmlDType, rows: &[&[u8]], inputs: usize) -> Opti
                 store_q5(tile, lane, stored, has_minimum);
             }))
         }
-        GgmlDType::Q8_0 => Tiles::Q8(pack(rows, blocks, store_q8)),
+        GgmlDType::Q8_0 => Tiles::Q8(pack_q8(rows, inputs)),
         GgmlDType::Q4K => Tiles::Q4K(pack(rows, blocks, store_q4k)),
         GgmlDType::Q5K => Tiles::Q5K(pack(rows, blocks, store_q5k)),
         GgmlDType::Q6K => Tiles::Q6K(pack(rows, blocks, store_q6k)),
@@ -31,6 +31,26 @@ pub(super) fn pack_rows(dtype: GgmlDType, rows: &[&[u8]], inputs: usize) -> Opti
         GgmlDType::F32 => Tiles::F32(interleave(chunked(rows), f32::from_le_bytes)),
         _ => return None,
     })
+}
+
+/// Packs rows stored in Q8_0.
+pub(super) fn pack_q8(rows: &[&[u8]], inputs: usize) -> Vec<TileQ8> {
+    pack(rows, inputs / BLOCK, store_q8)
+}
+
+/// A row in Q8_0: for every 32 values a scale, of which the largest magnitude is 127, and a byte each.
+pub(super) fn q8_row(values: impl Iterator<Item = f32>) -> Vec<u8> {
+    let values: Vec<f32> = values.collect();
+    let mut stored = Vec::with_capacity(values.len() / BLOCK * (2 + BLOCK));
+    for block in values.as_chunks::<BLOCK>().0 {
+        let largest = block.iter().fold(0f32, |most, value| most.max(value.abs()));
+        let scale = largest / 127.0;
+        let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+        stored.extend(f16::from_f32(scale).to_le_bytes());
+        let quant = |value: &f32| (value * inverse).round_ties_even() as i8 as u8;
+        stored.extend(block.iter().map(quant));
+    }
+    stored
 }
 
 /// Rows of bytes as rows of values of `BYTES` bytes.

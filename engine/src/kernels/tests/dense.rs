@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 
 use super::{kernel_sets, random};
-use crate::kernels::DenseMatrix;
+use crate::kernels::{DenseMatrix, Resolution};
+use crate::served::ServedMatrix;
 
 /// `[rows, inputs]` times the matrix whose entry for an input and an output `value` tells.
 fn expected(
@@ -52,6 +53,36 @@ proptest! {
                         "{}: {got} instead of {expected}", kernels.name()
                     );
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn a_transpose_in_bytes_multiplies_rows_within_its_rounding(
+        seed in any::<u64>(),
+        count in 1..15usize,
+        blocks in 1..9usize,
+        outputs in 1..150usize,
+        add in any::<bool>(),
+    ) {
+        let inputs = 32 * blocks;
+        let values = random(seed, inputs * outputs);
+        let rows = random(seed ^ 1, count * inputs);
+        let before = random(seed ^ 2, count * outputs);
+        let matrix = ServedMatrix::transposed(&values, outputs).expect("whole blocks");
+        let exact = expected(&rows, inputs, outputs, |input, output| values[input * outputs + output]);
+        // A weight is off by up to 1/254, evenly: 0.0013 in a term whose other factor is even in -1 to 1. Seven times the
+        // deviation of their sum.
+        let rounding = 0.0092 * (inputs as f64).sqrt();
+        for kernels in kernel_sets() {
+            let mut output = before.clone();
+            matrix.product((kernels, Resolution::Fine), &rows, &mut output, add);
+            for ((got, exact), before) in output.iter().zip(&exact).zip(&before) {
+                let exact = exact + if add { f64::from(*before) } else { 0.0 };
+                prop_assert!(
+                    (f64::from(*got) - exact).abs() <= rounding,
+                    "{}: {got} instead of {exact}", kernels.name()
+                );
             }
         }
     }
