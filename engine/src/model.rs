@@ -11,7 +11,7 @@ use crate::device::DeviceWeights;
 use crate::error::LoadError;
 use crate::executor::ComputeDevice;
 use crate::gguf::GgufFile;
-use crate::kernels::{AttentionShape, KernelChoice, Resolution};
+use crate::kernels::{Arena, AttentionShape, KernelChoice, Resolution};
 use crate::packing::{PackedWeights, Packer};
 use crate::source::{ModelDirectory, TensorReader};
 use crate::tokenizer::Tokenizer;
@@ -244,6 +244,7 @@ fn load_weights(
         reader,
         config,
         dense: options.dense,
+        arena: Arena::default(),
     };
     Ok(Weights::Kernels(Box::new(KernelModel {
         weights: packer.pack(threads)?,

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::config::ModelConfig;
 use crate::error::LoadError;
-use crate::kernels::PackedMatrix;
+use crate::kernels::{Arena, PackedMatrix};
 use crate::source::{Part, StoredMatrix, TensorId, TensorReader};
 
 /// One transformer block.
@@ -43,6 +43,8 @@ pub(crate) struct Packer<'a> {
     pub(crate) config: &'a ModelConfig,
     /// Dequantise every matrix to f32.
     pub(crate) dense: bool,
+    /// Where the matrices go.
+    pub(crate) arena: Arena,
 }
 
 /// A piece of the work and, once it is done, its result.
@@ -145,8 +147,8 @@ impl Packer<'_> {
         let stored = tensors.iter().map(|tensor| self.reader.matrix(*tensor));
         let stored = stored.collect::<Result<Vec<StoredMatrix<'_>>, LoadError>>()?;
         let packed = match self.dense {
-            true => PackedMatrix::pack_dequantized(&stored),
-            false => PackedMatrix::pack(&stored),
+            true => PackedMatrix::pack_dequantized(&stored, &self.arena),
+            false => PackedMatrix::pack(&stored, &self.arena),
         };
         packed.map_err(|error| self.reader.error(tensors[0], error.to_string()))
     }

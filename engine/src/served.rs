@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use crate::error::LoadError;
 use crate::gguf::GgufFile;
 use crate::kernels::{
-    BLOCK, BatchRows, KernelChoice, PackedMatrix, Pool, ProjectionOutput, QuantizedRows,
+    Arena, BLOCK, BatchRows, KernelChoice, PackedMatrix, Pool, ProjectionOutput, QuantizedRows,
     Resolution, project,
 };
 use crate::packing::{PackedLayer, Packer};
@@ -42,6 +42,7 @@ impl ServedWeights {
             reader: TensorReader::of_gguf(file, &config),
             config: &config,
             dense: false,
+            arena: Arena::default(),
         };
         let packed = packer.pack(threads)?;
         let matrices = |layer: PackedLayer| {

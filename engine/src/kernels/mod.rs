@@ -5,6 +5,7 @@
 //! the same bits alone or in any batch. What does not belong here: what the numbers mean.
 
 mod activation;
+mod arena;
 mod attention;
 mod dense;
 mod elementwise;
@@ -20,6 +21,7 @@ mod set;
 mod tests;
 
 pub use activation::{QuantizedRows, Resolution};
+pub use arena::Arena;
 pub use attention::{
     AttentionRows, AttentionShape, BLOCK_TOKENS, KvView, QueryGroups, attend_rows,
 };

@@ -14,6 +14,7 @@ use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
 use half::{bf16, f16};
 
+use super::arena::{Arena, ArenaVec};
 use super::prefetch::prefetch_beginning;
 use crate::gguf::RawTensor;
 
@@ -30,20 +31,20 @@ pub(crate) const BLOCK: usize = 32;
 
 /// The tiles of a section, 16 output rows after another, each over all inputs.
 pub(super) enum Tiles {
-    Q4(Vec<TileQ4>),
-    Q5(Vec<TileQ5>),
-    Q8(Vec<TileQ8>),
-    Q4K(Vec<TileQ4K>),
-    Q5K(Vec<TileQ5K>),
-    Q6K(Vec<TileQ6K>),
+    Q4(ArenaVec<TileQ4>),
+    Q5(ArenaVec<TileQ5>),
+    Q8(ArenaVec<TileQ8>),
+    Q4K(ArenaVec<TileQ4K>),
+    Q5K(ArenaVec<TileQ5K>),
+    Q6K(ArenaVec<TileQ6K>),
     /// `[outputs / 16][inputs][16]`.
-    F32(Vec<f32>),
+    F32(ArenaVec<f32>),
     /// `[outputs / 16][inputs][16]`.
-    F16(Vec<f16>),
+    F16(ArenaVec<f16>),
     /// `[outputs / 16][inputs][16]`.
-    Bf16(Vec<bf16>),
+    Bf16(ArenaVec<bf16>),
     /// `[outputs / 16][inputs]`.
-    Bytes(Vec<ByteLine>),
+    Bytes(ArenaVec<ByteLine>),
 }
 
 /// A weight matrix ready for [`super::project`].
@@ -87,39 +88,44 @@ pub struct PackError {
 }
 
 impl PackedMatrix {
-    /// Packs the rows of `parts`, one matrix below the other; `order[i]` of each part is the stored row of its row `i`.
+    /// Packs the rows of `parts` into `arena`, one matrix below the other; `order[i]` of each part is the stored row of its
+    /// row `i`.
     ///
     /// All parts have the same number of columns. Each keeps its type if that has tiles of its own.
-    pub fn pack(parts: &[(RawTensor<'_>, Option<Vec<usize>>)]) -> Result<Self, PackError> {
+    pub fn pack(
+        parts: &[(RawTensor<'_>, Option<Vec<usize>>)],
+        arena: &Arena,
+    ) -> Result<Self, PackError> {
         let inputs = parts[0].0.columns;
         let mut matrix = Self::empty(inputs);
         for parts in parts.chunk_by(|a, b| a.0.dtype == b.0.dtype) {
             let rows = stored_rows(parts);
-            let tiles = match pack_rows(parts[0].0.dtype, &rows, inputs) {
+            let tiles = match pack_rows(parts[0].0.dtype, &rows, inputs, arena) {
                 Some(tiles) => tiles,
-                None => Tiles::F32(dequantized(parts)?),
+                None => Tiles::F32(arena.keep(dequantized(parts)?)),
             };
             matrix.push(tiles, rows.len());
         }
         Ok(matrix)
     }
 
-    /// Packs as f32 whatever the stored type.
+    /// Packs into `arena` as f32, whatever the stored type.
     pub fn pack_dequantized(
         parts: &[(RawTensor<'_>, Option<Vec<usize>>)],
+        arena: &Arena,
     ) -> Result<Self, PackError> {
         let mut matrix = Self::empty(parts[0].0.columns);
         let outputs = parts.iter().map(|(raw, _)| raw.rows).sum();
-        matrix.push(Tiles::F32(dequantized(parts)?), outputs);
+        matrix.push(Tiles::F32(arena.keep(dequantized(parts)?)), outputs);
         Ok(matrix)
     }
 
     /// Packs a row-major `[outputs, inputs]` matrix as f16, or as f32 when a value is too large for f16.
     pub fn from_floats(values: &[f32], outputs: usize, inputs: usize) -> Self {
         let tiles = if fit_f16(values) {
-            Tiles::F16(interleave(values.chunks_exact(inputs), f16::from_f32))
+            Tiles::F16(interleave(values.chunks_exact(inputs), f16::from_f32).into())
         } else {
-            Tiles::F32(interleave(values.chunks_exact(inputs), |value| value))
+            Tiles::F32(interleave(values.chunks_exact(inputs), |value| value).into())
         };
         let mut matrix = Self::empty(inputs);
         matrix.push(tiles, outputs);
@@ -131,7 +137,7 @@ impl PackedMatrix {
         let interleaved: Vec<f32> = interleave(values.chunks_exact(inputs), |value| value);
         let lines = interleaved.as_chunks().0.iter().map(ByteLine::of);
         let mut matrix = Self::empty(inputs);
-        matrix.push(Tiles::Bytes(lines.collect()), outputs);
+        matrix.push(Tiles::Bytes(lines.collect::<Vec<_>>().into()), outputs);
         matrix
     }
 
@@ -148,7 +154,7 @@ impl PackedMatrix {
         let rows: Vec<Vec<u8>> = (0..outputs).map(column).collect();
         let rows: Vec<&[u8]> = rows.iter().map(Vec::as_slice).collect();
         let mut matrix = Self::empty(inputs);
-        matrix.push(Tiles::Q8(pack_q8(&rows, inputs)), outputs);
+        matrix.push(Tiles::Q8(pack_q8(&rows, inputs).into()), outputs);
         matrix
     }
 
@@ -262,16 +268,16 @@ impl Tiles {
 
     fn bytes(&self) -> usize {
         match self {
-            Self::Q4(tiles) => size_of_val(tiles.as_slice()),
-            Self::Q5(tiles) => size_of_val(tiles.as_slice()),
-            Self::Q8(tiles) => size_of_val(tiles.as_slice()),
-            Self::Q4K(tiles) => size_of_val(tiles.as_slice()),
-            Self::Q5K(tiles) => size_of_val(tiles.as_slice()),
-            Self::Q6K(tiles) => size_of_val(tiles.as_slice()),
-            Self::F32(values) => size_of_val(values.as_slice()),
-            Self::F16(values) => size_of_val(values.as_slice()),
-            Self::Bf16(values) => size_of_val(values.as_slice()),
-            Self::Bytes(lines) => size_of_val(lines.as_slice()),
+            Self::Q4(tiles) => size_of_val(&tiles[..]),
+            Self::Q5(tiles) => size_of_val(&tiles[..]),
+            Self::Q8(tiles) => size_of_val(&tiles[..]),
+            Self::Q4K(tiles) => size_of_val(&tiles[..]),
+            Self::Q5K(tiles) => size_of_val(&tiles[..]),
+            Self::Q6K(tiles) => size_of_val(&tiles[..]),
+            Self::F32(values) => size_of_val(&values[..]),
+            Self::F16(values) => size_of_val(&values[..]),
+            Self::Bf16(values) => size_of_val(&values[..]),
+            Self::Bytes(lines) => size_of_val(&lines[..]),
         }
     }
 

@@ -3,32 +3,39 @@
 use candle_core::quantized::GgmlDType;
 use half::{bf16, f16};
 
+use crate::kernels::arena::Arena;
+
 use super::tiles::{AffineK, Tile, TileQ4, TileQ4K, TileQ5, TileQ5K, TileQ6K, TileQ8};
 use super::{BLOCK, TILE_ROWS, Tiles};
 
-/// Packs stored rows of one type; `None` for types without tiles of their own.
-pub(super) fn pack_rows(dtype: GgmlDType, rows: &[&[u8]], inputs: usize) -> Option<Tiles> {
+/// Packs stored rows of one type into `arena`; `None` for types without tiles of their own.
+pub(super) fn pack_rows(
+    dtype: GgmlDType,
+    rows: &[&[u8]],
+    inputs: usize,
+    arena: &Arena,
+) -> Option<Tiles> {
     let blocks = inputs / BLOCK;
     Some(match dtype {
         GgmlDType::Q4_0 | GgmlDType::Q4_1 => {
             let has_minimum = dtype == GgmlDType::Q4_1;
-            Tiles::Q4(pack(rows, blocks, |tile, lane, stored| {
+            Tiles::Q4(arena.keep(pack(rows, blocks, |tile, lane, stored| {
                 store_q4(tile, lane, stored, has_minimum);
-            }))
+            })))
         }
         GgmlDType::Q5_0 | GgmlDType::Q5_1 => {
             let has_minimum = dtype == GgmlDType::Q5_1;
-            Tiles::Q5(pack(rows, blocks, |tile, lane, stored| {
+            Tiles::Q5(arena.keep(pack(rows, blocks, |tile, lane, stored| {
                 store_q5(tile, lane, stored, has_minimum);
-            }))
+            })))
         }
-        GgmlDType::Q8_0 => Tiles::Q8(pack_q8(rows, inputs)),
-        GgmlDType::Q4K => Tiles::Q4K(pack(rows, blocks, store_q4k)),
-        GgmlDType::Q5K => Tiles::Q5K(pack(rows, blocks, store_q5k)),
-        GgmlDType::Q6K => Tiles::Q6K(pack(rows, blocks, store_q6k)),
-        GgmlDType::F16 => Tiles::F16(interleave(chunked(rows), f16::from_le_bytes)),
-        GgmlDType::BF16 => Tiles::Bf16(interleave(chunked(rows), bf16::from_le_bytes)),
-        GgmlDType::F32 => Tiles::F32(interleave(chunked(rows), f32::from_le_bytes)),
+        GgmlDType::Q8_0 => Tiles::Q8(arena.keep(pack_q8(rows, inputs))),
+        GgmlDType::Q4K => Tiles::Q4K(arena.keep(pack(rows, blocks, store_q4k))),
+        GgmlDType::Q5K => Tiles::Q5K(arena.keep(pack(rows, blocks, store_q5k))),
+        GgmlDType::Q6K => Tiles::Q6K(arena.keep(pack(rows, blocks, store_q6k))),
+        GgmlDType::F16 => Tiles::F16(arena.keep(interleave(chunked(rows), f16::from_le_bytes))),
+        GgmlDType::BF16 => Tiles::Bf16(arena.keep(interleave(chunked(rows), bf16::from_le_bytes))),
+        GgmlDType::F32 => Tiles::F32(arena.keep(interleave(chunked(rows), f32::from_le_bytes))),
         _ => return None,
     })
 }

@@ -34,7 +34,7 @@ fn matrix(dtype: GgmlDType, outputs: usize, inputs: usize, seed: u64) -> (Packed
         columns: inputs,
         bytes: &bytes,
     };
-    let packed = PackedMatrix::pack(&[(raw, None)]).expect("a packable matrix");
+    let packed = PackedMatrix::pack(&[(raw, None)], &Arena::default()).expect("a packable matrix");
     (packed, dense(&stored))
 }
 
@@ -246,7 +246,7 @@ fn parts_of_several_types_stand_below_each_other_as_they_are() {
             (raw, None)
         })
         .collect();
-    let packed = PackedMatrix::pack(&raw).expect("a packable stack");
+    let packed = PackedMatrix::pack(&raw, &Arena::default()).expect("a packable stack");
     let dense: Vec<f32> = stored.iter().flat_map(dense).collect();
     assert_eq!(packed.outputs(), 50 + 40 + 24 + 7);
     assert!(packed.bytes() < dense.len() * size_of::<f32>() / 2);
@@ -280,7 +280,8 @@ fn query_and_key_rows_are_taken_in_the_given_order() {
         columns: 32,
         bytes: &bytes,
     };
-    let packed = PackedMatrix::pack(&[(raw, Some(vec![2, 0, 1]))]).expect("packable");
+    let packed =
+        PackedMatrix::pack(&[(raw, Some(vec![2, 0, 1]))], &Arena::default()).expect("packable");
     let mut row = vec![0.0; 32];
     let firsts: Vec<f32> = (0..3)
         .map(|output| {
