@@ -26,13 +26,17 @@ impl Scheduler {
         self.plan_decodes(plan, limits);
         let decodes = plan.decode_rows();
         let mut room = self.config.step_tokens.saturating_sub(decodes).max(1);
+        let streams = plan.entries.len();
         let watched = plan.entries.iter();
         let mut watched = watched.map(|planned| self.running[planned.sequence].priority);
         if watched.any(|priority| priority == Priority::Interactive) {
             let prompts = self.running.iter().filter(|sequence| {
                 sequence.priority == Priority::Interactive && !sequence.is_decoding()
             });
-            room = room.min(self.pace.prompt_rows_beside(decodes, prompts.count()));
+            let most = self
+                .pace
+                .prompt_rows_beside((decodes, streams), prompts.count());
+            room = room.min(most);
         }
         self.plan_prompts(room, plan, executor);
     }

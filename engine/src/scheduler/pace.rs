@@ -6,6 +6,9 @@ const MEMORY: f64 = 0.95;
 /// What prompts may add to a step, as a share of what the streams beside them are used to. Twice the usual gap is the
 /// bound; the rest is left for what the estimate misses and for a machine that does something else.
 const PROMPT_SHARE: f64 = 0.4;
+/// What prompts that outnumber the streams may add at most. Each of them waits for as long as the streams are spared, so
+/// they add [`PROMPT_SHARE`] times as many as there are for each stream.
+const MOST_PROMPT_SHARE: f64 = 3.0;
 /// Prompt rows that always go: one bad estimate must not stop prompts.
 const LEAST_PROMPT_ROWS: usize = 4;
 /// Prompt rows beside streams before anything was measured.
@@ -50,12 +53,17 @@ impl Pace {
         self.rows_seconds = MEMORY * self.rows_seconds + rows * seconds;
     }
 
-    /// Prompt rows that may stand beside `decode_rows` rows of running streams, when `prompts` sequences have prompts left.
+    /// Prompt rows that may stand beside `decode_rows` rows of `streams` running streams, when `prompts` sequences have
+    /// prompts left.
     ///
     /// The usual gap is that of the company the streams are about to have: where many begin at once, the first to have read
     /// its prompt does not hold up the others, whose tokens it will soon wait for in every step. The last prompt is not
     /// company yet, so a single long one keeps to the gap of the streams that run.
-    pub(super) fn prompt_rows_beside(&self, decode_rows: usize, prompts: usize) -> usize {
+    pub(super) fn prompt_rows_beside(
+        &self,
+        (decode_rows, streams): (usize, usize),
+        prompts: usize,
+    ) -> usize {
         let company = decode_rows + prompts.saturating_sub(1);
         let seconds = (
             self.decode_seconds(decode_rows),
@@ -64,7 +72,9 @@ impl Pace {
         let ((Some(now), Some(usual)), Some(price)) = (seconds, self.prompt_row()) else {
             return FIRST_PROMPT_ROWS;
         };
-        let spare = (1.0 + PROMPT_SHARE) * usual - now;
+        let outnumbered = (prompts as f64 / streams.max(1) as f64).max(1.0);
+        let share = (PROMPT_SHARE * outnumbered).min(MOST_PROMPT_SHARE);
+        let spare = (1.0 + share) * usual - now;
         // The cast saturates, also for a price of zero.
         ((spare / price) as usize).max(LEAST_PROMPT_ROWS)
     }
@@ -144,10 +154,10 @@ mod tests {
         steps.extend([(4, 10), (8, 12), (2, 6)]);
         let pace = learnt(&steps);
         // Four tenths of 5 ms and of 12 ms, at 0.5 ms a row.
-        assert_eq!(pace.prompt_rows_beside(1, 1), 4);
-        assert_eq!(pace.prompt_rows_beside(8, 1), 9);
+        assert_eq!(pace.prompt_rows_beside((1, 1), 1), 4);
+        assert_eq!(pace.prompt_rows_beside((8, 8), 1), 9);
         for decodes in 1..32 {
-            let rows = pace.prompt_rows_beside(decodes, 1);
+            let rows = pace.prompt_rows_beside((decodes, decodes), 1);
             assert!(seconds(decodes, rows) < 2.0 * seconds(decodes, 0));
         }
     }
@@ -157,18 +167,27 @@ mod tests {
         let mut steps: Vec<(usize, usize)> = (0..40).map(|step| (1 + step % 8, 0)).collect();
         steps.extend([(4, 10), (8, 12), (2, 6)]);
         let pace = learnt(&steps);
-        // 1.4 times the 11 ms that seven rows take, less the 5 ms of the one that decodes, at 0.5 ms a row.
-        let rows = pace.prompt_rows_beside(1, 7);
-        assert!((20..=21).contains(&rows), "{rows}");
-        assert!(seconds(1, rows) < 2.0 * seconds(7, 0));
+        // 3.8 times the 11 ms that seven rows take, less the 5 ms of the one that decodes, at 0.5 ms a row.
+        let rows = pace.prompt_rows_beside((1, 1), 7);
+        assert!((73..=74).contains(&rows), "{rows}");
+        // As many prompts as streams: 1.4 times the 11 ms, less 8 ms.
+        let rows = pace.prompt_rows_beside((4, 4), 4);
+        assert!((14..=15).contains(&rows), "{rows}");
+        assert!(seconds(4, rows) < 2.0 * seconds(7, 0));
+        // However many there are, four times what the streams are about to be used to: 4 times 35 ms, less 5 ms.
+        let rows = pace.prompt_rows_beside((1, 1), 31);
+        assert!((269..=270).contains(&rows), "{rows}");
     }
 
     #[test]
     fn prompts_always_go_on() {
         let mut pace = learnt(&[(1, 0), (2, 0)]);
         pace.observe(1, 1, 5.0);
-        assert_eq!(pace.prompt_rows_beside(1, 1), LEAST_PROMPT_ROWS);
-        assert_eq!(Pace::default().prompt_rows_beside(1, 1), FIRST_PROMPT_ROWS);
+        assert_eq!(pace.prompt_rows_beside((1, 1), 1), LEAST_PROMPT_ROWS);
+        assert_eq!(
+            Pace::default().prompt_rows_beside((1, 1), 1),
+            FIRST_PROMPT_ROWS
+        );
     }
 
     #[test]
@@ -176,10 +195,10 @@ mod tests {
         let steps: Vec<(usize, usize)> =
             (0..40).map(|step| (1 + step % 4, 4 * (step % 2))).collect();
         let mut pace = learnt(&steps);
-        let before = pace.prompt_rows_beside(2, 1);
+        let before = pace.prompt_rows_beside((2, 2), 1);
         pace.observe(2, 4, 900.0 * MILLI);
         pace.observe(2, 0, 900.0 * MILLI);
-        let after = pace.prompt_rows_beside(2, 1);
+        let after = pace.prompt_rows_beside((2, 2), 1);
         assert!(
             after * 2 >= before && after <= before * 2,
             "{before}, then {after}"
@@ -194,7 +213,7 @@ mod tests {
             // Prompt rows became five times as expensive as the streams.
             pace.observe(2, 8, 3.0 * seconds(2, 0) + 8.0 * 7.5 * MILLI);
         }
-        assert_eq!(pace.prompt_rows_beside(2, 1), LEAST_PROMPT_ROWS);
+        assert_eq!(pace.prompt_rows_beside((2, 2), 1), LEAST_PROMPT_ROWS);
     }
 
     #[test]
