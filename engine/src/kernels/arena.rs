@@ -18,7 +18,7 @@ const REGION: usize = 64 << 20;
 /// Where values begin; the width of a cache line, and of a register that reads one.
 const ALIGNMENT: usize = 64;
 
-/// Takes values in one after another and keeps each until its [`ArenaVec`] is dropped, and all of a region as long.
+/// Takes values in one after another. A region is given back when the last of its values is dropped.
 #[derive(Default)]
 pub struct Arena(Mutex<Option<Filling>>);
 
