@@ -1,0 +1,57 @@
+"""Two builds of the server in pairs of turns, for changes smaller than what the machine does from minute to minute.
+
+    python bench/pairs.py BEFORE AFTER --pairs 16
+
+BEFORE and AFTER are binaries. Who begins changes from pair to pair; of each workload the medians and the ratio by pairs are printed. Two processes of one
+build differ too, so a build against a copy of itself tells what a ratio is worth.
+"""
+
+import argparse
+import dataclasses
+import statistics
+
+import workloads
+from run import ROOT, Bench, Peer
+
+WORKLOADS = (
+    workloads.Workload("clients"),
+    workloads.Workload("clients", "one"),
+    workloads.Workload("clients", clients=8),
+    workloads.Workload("clients", "different", clients=8),
+    workloads.Workload("prefill", "one", prompt=512, tokens=1),
+)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("before", help="a server's binary")
+    parser.add_argument("after", help="another")
+    parser.add_argument("--pairs", type=int, default=16)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--model", default=str(ROOT / ".cache/models/SmolLM2-135M-Instruct.Q4_1.gguf"), help="the Q4_1 file")
+    options = parser.parse_args()
+    options.quick = True
+    bench = Bench(options)
+    bench.prepare()
+    workers, rates = {}, {}
+    try:
+        for name in ("before", "after"):
+            options.server = getattr(options, name)
+            workers[name] = bench.start(Peer(name, "quickchange", "Q4_1", ("--draft-tokens", "0")), 8)
+        for pair in range(options.pairs):
+            for workload in WORKLOADS:
+                for name in ("before", "after") if pair % 2 else ("after", "before"):
+                    values = workers[name].ask("run", workload=dataclasses.asdict(workload), seed=f"{pair}/{workload.name}")
+                    rate = values["prompt_tokens_per_second" if workload.kind == "prefill" else "tokens_per_second"]
+                    rates.setdefault((workload.name, name), []).append(rate)
+    finally:
+        for worker in workers.values():
+            worker.kill()
+    for workload in WORKLOADS:
+        before, after = (rates[workload.name, name] for name in ("before", "after"))
+        low, middle, high = statistics.quantiles((new / old for old, new in zip(before, after, strict=True)), n=4)
+        print(f"{workload.name:22} {statistics.median(before):7.0f} {statistics.median(after):7.0f} tok/s  ratio {middle:.3f} ({low:.3f} to {high:.3f})")
+
+
+if __name__ == "__main__":
+    main()
