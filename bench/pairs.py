@@ -8,6 +8,7 @@ build differ too, so a build against a copy of itself tells what a ratio is wort
 
 import argparse
 import dataclasses
+import pathlib
 import statistics
 
 import workloads
@@ -36,7 +37,8 @@ def main():
     workers, rates = {}, {}
     try:
         for name in ("before", "after"):
-            options.server = getattr(options, name)
+            # A worker runs in a folder of its own.
+            options.server = str(pathlib.Path(getattr(options, name)).resolve())
             workers[name] = bench.start(Peer(name, "quickchange", "Q4_1", ("--draft-tokens", "0")), 8)
         for pair in range(options.pairs):
             for workload in WORKLOADS:
