@@ -10,6 +10,7 @@ use engine::{DenseWeights, LoadError, ModelConfig};
 use crate::error::TrainerError;
 use crate::frozen::describe;
 use crate::operations::matrix::{Matrix, MatrixMut, Product, multiply};
+use crate::recipe::DEFAULT_MODEL;
 
 /// Nobody but the owner of the machine reads adapters here, so only what cannot be meant is refused.
 const LIMITS: Limits = Limits {
@@ -24,11 +25,7 @@ pub struct AdapterArguments {
     pub adapter: PathBuf,
 
     /// The base model it was made for, a GGUF file
-    #[arg(
-        long,
-        env = "QUICKCHANGE_MODEL",
-        default_value = ".cache/models/SmolLM2-135M-Instruct.Q4_1.gguf"
-    )]
+    #[arg(long, env = "QUICKCHANGE_MODEL", default_value = DEFAULT_MODEL)]
     pub model: PathBuf,
 }
 

@@ -12,6 +12,9 @@ use crate::error::TrainerError;
 use crate::optimizer::Decline;
 use crate::parameters::Target;
 
+/// Where `make model` puts the default base.
+pub(crate) const DEFAULT_MODEL: &str = ".cache/models/SmolLM2-135M-Instruct.Q4_1.gguf";
+
 /// How adapters are trained, whatever the task.
 #[derive(Args, Clone, Debug)]
 pub struct Recipe {
@@ -20,11 +23,7 @@ pub struct Recipe {
     pub data: Option<PathBuf>,
 
     /// The base model, a GGUF file
-    #[arg(
-        long,
-        env = "QUICKCHANGE_MODEL",
-        default_value = ".cache/models/SmolLM2-135M-Instruct.Q4_1.gguf"
-    )]
+    #[arg(long, env = "QUICKCHANGE_MODEL", default_value = DEFAULT_MODEL)]
     pub model: PathBuf,
 
     /// Passes over the training examples

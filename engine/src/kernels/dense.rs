@@ -70,16 +70,6 @@ impl DenseMatrix {
         }
     }
 
-    /// Values per row of what is multiplied.
-    pub fn inputs(&self) -> usize {
-        self.inputs
-    }
-
-    /// Values per row of a product.
-    pub fn outputs(&self) -> usize {
-        self.outputs
-    }
-
     /// The products of `rows`, `[rows, inputs]`, in `output`, `[rows, outputs]`, added to what is there or in its place.
     /// On the calling thread; rows do not depend on each other.
     ///
