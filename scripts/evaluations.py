@@ -64,6 +64,12 @@ def plan(name, trained_task):
     return found
 
 
+def one_label(cell):
+    """Whether every example was given the same label, which makes the accuracy that label's share of the examples. Rows of a confusion matrix are true labels."""
+    confusion = cell["extra"].get("confusion")
+    return confusion is not None and sum(map(any, zip(*confusion))) == 1
+
+
 class Report:
     """What was found of one model, in a file: {version, kernels, evaluations: [{request, cells}], …}."""
 
