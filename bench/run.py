@@ -233,7 +233,15 @@ def versions():
     """Of this repository and of the interpreter."""
     commit = subprocess.run(["git", "-C", str(ROOT), "describe", "--always", "--dirty"], capture_output=True, text=True).stdout.strip()
     found = {"commit": commit, "python": platform.python_version()}
-    return found | {name: importlib.metadata.version(name) for name in ("llama_cpp_python", "torch", "transformers", "peft")}
+    return found | {name: installed(name) for name in ("llama_cpp_python", "torch", "transformers", "peft")}
+
+
+def installed(package):
+    """A package's version, None where it is missing: two builds are compared without the peers too."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def brief(values):

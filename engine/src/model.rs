@@ -235,7 +235,7 @@ fn load_weights(
                 false => "this build has no CUDA; build with `--features cuda`".to_owned(),
             },
         })?;
-        let weights = DeviceWeights::load(&reader, config, (&device, options.dense))?;
+        let weights = DeviceWeights::load(&reader, config, &device, options)?;
         return Ok(Weights::Device(weights));
     }
     let kernels = choose_kernels(options.kernels)?;

@@ -63,6 +63,8 @@ pub(super) struct DeltaCache {
 /// The deltas of several adapters below each other, in every layer and place.
 struct Stack {
     layers: Vec<[Option<StackedDelta>; 4]>,
+    /// Which adapter each column of a reduction belongs to, `[1, sum of ranks]`: the different lists that there are.
+    owners: Vec<Tensor>,
 }
 
 struct StackedDelta {
@@ -70,15 +72,15 @@ struct StackedDelta {
     reduce: Tensor,
     /// `[sum of ranks, outputs]`.
     expand: Tensor,
-    /// Which adapter each column of the reduction belongs to, `[1, sum of ranks]`.
-    owners: Tensor,
+    /// The number of its columns' list of owners.
+    owners: usize,
 }
 
 /// The deltas of one batch's rows.
 pub(super) struct BatchDeltas {
     stack: Arc<Stack>,
-    /// Which adapter each row has, -1 for none, `[rows, 1]`.
-    owners: Tensor,
+    /// 1 where a row's adapter is the column's and 0 elsewhere, `[rows, sum of ranks]`, for each list of the stack's.
+    masks: Vec<Tensor>,
 }
 
 impl DeltaCache {
@@ -110,10 +112,11 @@ impl DeltaCache {
             })
             .collect();
         let rows = owners.len();
-        Ok(Some(BatchDeltas {
-            stack,
-            owners: Tensor::from_vec(owners, (rows, 1), &self.device)?,
-        }))
+        let owners = Tensor::from_vec(owners, (rows, 1), &self.device)?;
+        let masks = (stack.owners.iter())
+            .map(|columns| owners.broadcast_eq(columns)?.to_dtype(DType::F32))
+            .collect::<Result<_>>()?;
+        Ok(Some(BatchDeltas { stack, masks }))
     }
 
     fn stack_of(&mut self, used: &[&PreparedAdapter]) -> Result<Arc<Stack>> {
@@ -199,24 +202,28 @@ impl Delta {
 
 impl Stack {
     fn new(members: &[&DeviceAdapter], device: &Device) -> Result<Self> {
+        let mut owners = Vec::new();
         let layers = (0..members[0].layers.len())
             .map(|layer| {
                 let [a, b, c, d] = Place::ALL.map(|place| {
                     let deltas = members.iter().map(|one| &one.layers[layer][place as usize]);
-                    StackedDelta::new(deltas, device)
+                    StackedDelta::new(deltas, &mut owners)
                 });
                 Ok([a?, b?, c?, d?])
             })
             .collect::<Result<_>>()?;
-        Ok(Self { layers })
+        let owners = (owners.into_iter())
+            .map(|owners| Tensor::new(owners, device)?.unsqueeze(0))
+            .collect::<Result<_>>()?;
+        Ok(Self { layers, owners })
     }
 }
 
 impl StackedDelta {
-    /// `None` when no adapter changes this place.
+    /// `None` when no adapter changes this place; a list of owners that `known` lacks is added to it.
     fn new<'a>(
         deltas: impl Iterator<Item = &'a Option<Delta>>,
-        device: &Device,
+        known: &mut Vec<Vec<f32>>,
     ) -> Result<Option<Self>> {
         let present: Vec<(usize, &Delta)> = deltas
             .enumerate()
@@ -235,11 +242,14 @@ impl StackedDelta {
             expand.push(delta.expand.pad_with_zeros(1, 0, outputs - width)?);
             owners.extend(std::iter::repeat_n(owner as f32, rank));
         }
-        let ranks = owners.len();
+        let place = known.iter().position(|one| *one == owners);
         Ok(Some(Self {
             reduce: Tensor::cat(&reduce, 1)?,
             expand: Tensor::cat(&expand, 0)?,
-            owners: Tensor::from_vec(owners, (1, ranks), device)?,
+            owners: place.unwrap_or_else(|| {
+                known.push(owners);
+                known.len() - 1
+            }),
         }))
     }
 }
@@ -256,8 +266,7 @@ impl BatchDeltas {
         let Some(delta) = &self.stack.layers[layer][place as usize] else {
             return Ok(output);
         };
-        let own = (self.owners.broadcast_eq(&delta.owners)?).to_dtype(DType::F32)?;
-        let reduced = (input.matmul(&delta.reduce)? * own)?;
+        let reduced = (input.matmul(&delta.reduce)? * &self.masks[delta.owners])?;
         let added = reduced.matmul(&delta.expand)?;
         let missing = output.dim(1)? - added.dim(1)?;
         output + added.pad_with_zeros(1, 0, missing)?

@@ -38,8 +38,8 @@ pub(crate) struct DeviceExecutor {
 
 /// What all layers of a step share.
 struct Step {
-    /// Position of every row, `[rows]`.
-    positions: Tensor,
+    /// Cosines and sines of every row by each rotary embedding, `[rows, pairs]`.
+    rotaries: Vec<[Tensor; 2]>,
     /// Where every row's key and value go, `[rows, kv_width]`, the same index all along a row.
     slots: Tensor,
     attention: AttentionPlan,
@@ -124,8 +124,13 @@ impl DeviceExecutor {
             .map(|place| place.block * BLOCK_TOKENS as u32 + (place.position % BLOCK_TOKENS) as u32)
             .collect();
         let slots = Tensor::new(slots, &self.device)?.unsqueeze(1)?;
+        let positions = Tensor::new(positions, &self.device)?;
+        let of_rows = |table: &Tensor| table.index_select(&positions, 0);
+        let rotaries = (self.rotaries.iter())
+            .map(|[cosines, sines]| Ok([of_rows(cosines)?, of_rows(sines)?]))
+            .collect::<Result<_>>()?;
         Ok(Step {
-            positions: Tensor::new(positions, &self.device)?,
+            rotaries,
             slots: slots
                 .broadcast_as((places.len(), self.config.kv_width()))?
                 .contiguous()?,
@@ -155,12 +160,7 @@ impl DeviceExecutor {
         values.scatter_set(&step.slots, &value.to_dtype(DType::F16)?.contiguous()?, 0)?;
         let window = config.decoder.layers[layer].window;
         let attended = step.attention.attend(&query, [keys, values], window)?;
-        let output = project(
-            std::slice::from_ref(&weights.output),
-            &attended,
-            (layer, Place::Output),
-            step,
-        )?;
+        let output = project(&weights.output, &attended, (layer, Place::Output), step)?;
         self.post_norm(output, &weights.post_attention_norm)
     }
 
@@ -176,12 +176,7 @@ impl DeviceExecutor {
             Activation::GeGlu => gate.gelu()?,
         };
         let activated = (gate * up)?;
-        let down = project(
-            std::slice::from_ref(&weights.down),
-            &activated,
-            (layer, Place::Down),
-            step,
-        )?;
+        let down = project(&weights.down, &activated, (layer, Place::Down), step)?;
         self.post_norm(down, &weights.post_feed_forward_norm)
     }
 
@@ -201,11 +196,8 @@ impl DeviceExecutor {
             Some(norms) => self.norm(&split, &norms[which])?,
             None => split,
         };
-        let table = &self.rotaries[self.config.decoder.layers[layer].rotary];
-        let [cosines, sines] = [&table[0], &table[1]];
-        let cosines = cosines.index_select(&step.positions, 0)?.unsqueeze(1)?;
-        let sines = sines.index_select(&step.positions, 0)?.unsqueeze(1)?;
-        rotate(&split, &cosines, &sines)?.reshape((rows, heads * self.config.head_dim))
+        let [cosines, sines] = &step.rotaries[self.config.decoder.layers[layer].rotary];
+        rotate(&split, cosines, sines)?.reshape((rows, heads * self.config.head_dim))
     }
 
     fn norm(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
@@ -220,20 +212,14 @@ impl DeviceExecutor {
     }
 }
 
-/// The matrices' outputs side by side, with what the rows' adapters add to them.
+/// What a matrix makes of the rows, with what their adapters add to it.
 fn project(
-    matrices: &[Linear],
+    matrix: &Linear,
     input: &Tensor,
     (layer, place): (usize, Place),
     step: &Step,
 ) -> Result<Tensor> {
-    let outputs = (matrices.iter())
-        .map(|matrix| matrix.forward(input))
-        .collect::<Result<Vec<_>>>()?;
-    let output = match outputs.as_slice() {
-        [only] => only.clone(),
-        several => Tensor::cat(several, 1)?,
-    };
+    let output = matrix.forward(input)?;
     match &step.deltas {
         Some(deltas) => deltas.add(output, input, layer, place),
         None => Ok(output),

@@ -1,36 +1,32 @@
-//! Small operations that every layer uses, from candle's elementary ones.
+//! Small operations that every layer uses, one of candle's fused ones where it has it: a launch on a GPU takes longer
+//! than the arithmetic of a few rows.
 
 use candle_core::{D, Result, Tensor};
 
 /// `x / sqrt(mean(x²) + epsilon) · weight` along the last dimension.
 pub(super) fn rms_norm(x: &Tensor, weight: &Tensor, epsilon: f32) -> Result<Tensor> {
-    let mean = x.sqr()?.mean_keepdim(D::Minus1)?;
-    let root = mean.affine(1.0, f64::from(epsilon))?.sqrt()?;
-    x.broadcast_div(&root)?.broadcast_mul(weight)
+    candle_nn::ops::rms_norm(&x.contiguous()?, weight, epsilon)
 }
 
 /// Rotates the first `2 * pairs` elements of heads `[rows, heads, head_dim]`: element `j` pairs with `j + pairs`.
-/// `cosines` and `sines` are `[rows, 1, pairs]`.
+/// `cosines` and `sines` are `[rows, pairs]`.
 pub(super) fn rotate(heads: &Tensor, cosines: &Tensor, sines: &Tensor) -> Result<Tensor> {
-    let pairs = cosines.dim(D::Minus1)?;
-    let width = heads.dim(D::Minus1)?;
-    let first = heads.narrow(D::Minus1, 0, pairs)?;
-    let second = heads.narrow(D::Minus1, pairs, pairs)?;
-    let turned_first = (first.broadcast_mul(cosines)? - second.broadcast_mul(sines)?)?;
-    let turned_second = (second.broadcast_mul(cosines)? + first.broadcast_mul(sines)?)?;
-    if 2 * pairs == width {
-        return Tensor::cat(&[turned_first, turned_second], D::Minus1);
+    let (turned, width) = (2 * cosines.dim(D::Minus1)?, heads.dim(D::Minus1)?);
+    let rotated = |heads: &Tensor| {
+        let heads = heads.contiguous()?.unsqueeze(0)?;
+        candle_nn::rotary_emb::rope_thd(&heads, cosines, sines)?.squeeze(0)
+    };
+    if turned == width {
+        return rotated(heads);
     }
-    let rest = heads.narrow(D::Minus1, 2 * pairs, width - 2 * pairs)?;
-    Tensor::cat(&[turned_first, turned_second, rest], D::Minus1)
+    let first = rotated(&heads.narrow(D::Minus1, 0, turned)?)?;
+    let rest = heads.narrow(D::Minus1, turned, width - turned)?;
+    Tensor::cat(&[first, rest], D::Minus1)
 }
 
 /// Softmax along the last dimension.
 pub(super) fn softmax(scores: &Tensor) -> Result<Tensor> {
-    let largest = scores.max_keepdim(D::Minus1)?;
-    let weights = scores.broadcast_sub(&largest)?.exp()?;
-    let total = weights.sum_keepdim(D::Minus1)?;
-    weights.broadcast_div(&total)
+    candle_nn::ops::softmax_last_dim(&scores.contiguous()?)
 }
 
 #[cfg(test)]
@@ -39,14 +35,14 @@ mod tests {
 
     use super::*;
 
-    fn tensor(values: &[f32], shape: (usize, usize, usize)) -> Tensor {
+    fn tensor(values: &[f32], shape: impl candle_core::shape::ShapeWithOneHole) -> Tensor {
         Tensor::from_slice(values, shape, &Device::Cpu).expect("values fit the shape")
     }
 
     #[test]
     fn rotation_leaves_what_lies_behind_its_pairs() {
         let heads = tensor(&[1.0, 2.0, 7.0, 8.0], (1, 1, 4));
-        let (cosine, sine) = (tensor(&[0.6], (1, 1, 1)), tensor(&[0.8], (1, 1, 1)));
+        let (cosine, sine) = (tensor(&[0.6], (1, 1)), tensor(&[0.8], (1, 1)));
         let turned = rotate(&heads, &cosine, &sine).expect("fitting shapes");
         let turned: Vec<f32> = (turned.flatten_all().and_then(|t| t.to_vec1())).expect("values");
         assert_eq!(turned, [0.6 - 1.6, 1.2 + 0.8, 7.0, 8.0]);

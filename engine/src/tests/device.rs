@@ -9,7 +9,7 @@ use crate::testing::TinyDecoder;
 const TOLERANCE: f64 = 2e-2;
 
 /// The devices of candle's that this build and machine have.
-fn devices() -> Vec<ComputeDevice> {
+pub(super) fn devices() -> Vec<ComputeDevice> {
     let mut devices = vec![ComputeDevice::CandleCpu];
     if cfg!(feature = "cuda") {
         devices.push(ComputeDevice::Cuda(0));
@@ -85,7 +85,7 @@ fn a_mixed_batch_of_adapters_answers_as_the_kernels_do() {
             assert_eq!(got.tokens, expected.tokens, "{device:?}");
             for (a, b) in got.logprobs.iter().zip(&expected.logprobs) {
                 assert!(
-                    (a.logprob - b.logprob).abs() < 1e-2,
+                    f64::from(a.logprob - b.logprob).abs() < TOLERANCE,
                     "{device:?}: {a:?}, {b:?}"
                 );
             }

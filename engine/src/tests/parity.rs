@@ -84,6 +84,40 @@ fn the_dense_path_is_the_reference_up_to_f16_keys_and_values() {
     }
 }
 
+/// On the CPU candle rounds activations to one byte; on a GPU it gets dequantised matrices by default.
+#[test]
+fn devices_are_close_to_the_reference() {
+    let test = "devices_are_close_to_the_reference";
+    let (Some(model), Some(parity)) = (base_model(test), reference_values(test)) else {
+        return;
+    };
+    for device in super::device::devices() {
+        let gate = logprob_gate(match device {
+            ComputeDevice::Cuda(_) => Resolution::Fine,
+            ComputeDevice::Cpu | ComputeDevice::CandleCpu => Resolution::Coarse,
+        });
+        let options = LoadOptions {
+            device,
+            ..LoadOptions::default()
+        };
+        let engine = load(&model, options);
+        for (file, adapter) in [
+            ("base", None),
+            ("adapter0", Some(reference_adapter(&engine, &parity))),
+        ] {
+            for (prompt, reference) in references(&parity, file) {
+                let ours = logits(&engine, &prompt, adapter.clone());
+                let off = largest_difference(&ours, &reference);
+                eprintln!("{device:?}, {file}, {} tokens: {off:.3}", prompt.len());
+                assert!(
+                    off <= gate,
+                    "{device:?}, {file}: a log-probability is off by {off}"
+                );
+            }
+        }
+    }
+}
+
 #[test]
 fn candle_gives_the_same_best_tokens_on_the_same_file() {
     let Some(path) = base_model("candle_gives_the_same_best_tokens_on_the_same_file") else {
