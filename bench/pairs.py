@@ -36,9 +36,9 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--model", default=str(ROOT / ".cache/models/SmolLM2-135M-Instruct.Q4_1.gguf"), help="the Q4_1 file")
     options = parser.parse_args()
-    options.quick = max(options.clients) <= 8
     bench = Bench(options)
-    bench.prepare()
+    count = max(8, *options.clients)
+    bench.prepare({"Q4_1"}, count)
     chosen = measured(options.clients)
     workers, rates = {}, {}
     try:
@@ -46,7 +46,7 @@ def main():
             # A worker runs in a folder of its own.
             options.server = str(pathlib.Path(getattr(options, name)).resolve())
             flags = ("--draft-tokens", "0", *shlex.split(getattr(options, f"{name}_flags")))
-            workers[name] = bench.start(Peer(name, "quickchange", "Q4_1", flags), max(8, *options.clients))
+            workers[name] = bench.start(Peer(name, "quickchange", "Q4_1", flags), count)
         for pair in range(options.pairs):
             for workload in chosen:
                 for name in ("before", "after") if pair % 2 else ("after", "before"):

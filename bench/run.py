@@ -66,14 +66,12 @@ class Bench:
         self.logs = self.cache / "logs"
         self.logs.mkdir(parents=True, exist_ok=True)
         self.samples, self.cold, self.facts = [], [], {}
-        # Now: the tree may have changed by the end.
-        self.versions = versions()
 
-    def prepare(self):
-        """The Q4_0 file and the adapters, made once and kept."""
+    def prepare(self, types, count):
+        """The files of `types`, Q4_0 by llama.cpp from the shipped Q4_1, and `count` adapters, made once and kept."""
         shipped = pathlib.Path(self.options.model).resolve()
         requantised = self.cache / f"{shipped.stem.removesuffix('.Q4_1')}.Q4_0.gguf"
-        if not requantised.exists():
+        if "Q4_0" in types and not requantised.exists():
             aside = requantised.with_suffix(".part")
             with open(self.logs / "quantise.log", "wb") as log:
                 subprocess.run([sys.executable, "-m", "peers.llama_cpp", "quantise", str(shipped), str(aside)], cwd=BENCH, check=True, stdout=log, stderr=log)
@@ -82,7 +80,7 @@ class Bench:
         shapes = adapters.Shapes(shipped)
         # Adapters made by another version of that file are others.
         made = zlib.crc32((BENCH / "adapters.py").read_bytes())
-        self.folders = [adapters.write(self.cache / f"adapters-{made:08x}", shapes, number) for number in range(8 if self.options.quick else 32)]
+        self.folders = [adapters.write(self.cache / f"adapters-{made:08x}", shapes, number) for number in range(count)]
 
     def setup(self, peer, count):
         """What a peer is started with."""
@@ -147,7 +145,9 @@ class Bench:
     def run(self, peers):
         """Everything, in turns; gives what report.py and chart.py read."""
         options, began = self.options, time.perf_counter()
-        self.prepare()
+        # Now: the tree may have changed by the end.
+        self.versions = versions()
+        self.prepare({peer.file for peer in peers}, 8 if options.quick else 32)
         result = {
             "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
             "command": "make bench" + (f" BENCH=\"{' '.join(options.given)}\"" if options.given else ""),
@@ -233,15 +233,7 @@ def versions():
     """Of this repository and of the interpreter."""
     commit = subprocess.run(["git", "-C", str(ROOT), "describe", "--always", "--dirty"], capture_output=True, text=True).stdout.strip()
     found = {"commit": commit, "python": platform.python_version()}
-    return found | {name: installed(name) for name in ("llama_cpp_python", "torch", "transformers", "peft")}
-
-
-def installed(package):
-    """A package's version, None where it is missing: two builds are compared without the peers too."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+    return found | {name: importlib.metadata.version(name) for name in ("llama_cpp_python", "torch", "transformers", "peft")}
 
 
 def brief(values):

@@ -57,7 +57,7 @@ pub struct Configuration {
     #[arg(long, env = "QUICKCHANGE_THREADS", default_value_t = 0)]
     pub threads: usize,
 
-    /// Bits an activation keeps where it meets quantised weights: 16 follows the full-precision model, 8 is fastest, mixed keeps 16 beside outliers
+    /// Bits an activation keeps where it meets quantised weights: 16 follows the full-precision model, 8 is fastest, mixed keeps 16 beside outliers; on a GPU 8 multiplies in bytes and the others dequantise
     #[arg(long, env = "QUICKCHANGE_ACTIVATION_BITS", default_value = "mixed", value_parser = resolution)]
     pub activation_bits: Resolution,
 

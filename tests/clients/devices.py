@@ -22,11 +22,13 @@ GATE = 0.05
 
 
 def largest_difference(ours, theirs):
-    """Over the alternatives both name, as far as the texts are the same."""
+    """Over the alternatives both name, as far as the texts are the same; infinite where one lacks the other's likeliest."""
     worst, shared = 0.0, 0
     for token, other, left, right in zip(ours["tokens"], theirs["tokens"], ours["top_logprobs"], theirs["top_logprobs"], strict=True):
         if left and right:
-            worst = max([worst, *(abs(left[name] - right[name]) for name in left.keys() & right.keys())])
+            likeliest = {max(left, key=left.get), max(right, key=right.get)}
+            both = left.keys() & right.keys()
+            worst = max([worst, *(abs(left[name] - right[name]) for name in both)]) if likeliest <= both else float("inf")
         if token != other:
             break
         shared += 1

@@ -72,13 +72,12 @@ impl DeviceWeights {
         device: &Device,
         options: &LoadOptions,
     ) -> std::result::Result<Self, LoadError> {
-        let dense = options.dense;
         set_products(options.resolution);
         let uploader = Uploader {
             reader,
             config,
             device,
-            dense,
+            dense: options.dense,
         };
         let head = match config.decoder.tied_head {
             true => TensorId::Embedding,
