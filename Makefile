@@ -41,6 +41,12 @@ test-kernels: ## run the tests over HTTP again under every other kernel set that
 		QUICKCHANGE_KERNELS=$$kernels $(CARGO) test --locked --package tests --test it; \
 	done
 
+KILLS ?= 200
+
+.PHONY: crash-loop
+crash-loop: ## kill the server at random moments of uploads, activations, rollbacks and deletions, and compare what is left: make crash-loop KILLS=200
+	QUICKCHANGE_KILLS=$(KILLS) $(CARGO) test --locked --package tests --test it crash_loop -- --nocapture
+
 .PHONY: check
 check: ## formatting, lints and documentation, warnings as errors
 	$(CARGO) fmt --all --check
@@ -53,7 +59,7 @@ openapi: ## write openapi/openapi.json anew from the handlers
 	mv openapi/openapi.json.new openapi/openapi.json
 
 .PHONY: clients
-clients: model ## drive a running release server with the Python clients of others: openai, PEFT; hold every architecture to transformers
+clients: model ## drive a running release server with the Python clients of others: openai, PEFT, those of TGI, LoRAX and Triton; hold every architecture to transformers
 	@tests/clients/run
 
 .PHONY: bench

@@ -3,7 +3,7 @@
 use crate::json::shorten;
 use crate::module::ModuleKind;
 use crate::targets::resolve;
-use crate::tensors::{self, Wanted};
+use crate::tensors::{self, Calls, Wanted};
 use crate::{AdapterError, AdapterFiles, BaseModel, LoraConfig, Manifest, Projection, Version};
 
 /// What a server accepts.
@@ -67,16 +67,27 @@ impl Adapter {
             Some(bytes) => Manifest::parse(bytes)?,
             None => Manifest::default(),
         };
+        let made_for = made_for(&config, &manifest).to_owned();
         if let Some(digest) = &manifest.base_digest
             && !digest.eq_ignore_ascii_case(&base.digest)
         {
             return Err(AdapterError::WrongBase {
-                expected: shorten(digest),
-                got: base.digest.clone(),
+                made_for,
+                served: base.name.clone(),
+                reason: format!(
+                    "its manifest names the base with SHA-256 {}, this one has {}",
+                    shorten(digest),
+                    base.digest
+                ),
             });
         }
         let wanted = wanted(&config, base, limits)?;
-        let modules = tensors::read(&files.weights, &wanted, base)?;
+        let calls = Calls {
+            wanted: &wanted,
+            base,
+            made_for: &made_for,
+        };
+        let modules = tensors::read(&files.weights, &calls)?;
         Ok(Adapter {
             version: files.version()?,
             config,
@@ -94,8 +105,16 @@ impl Adapter {
     }
 }
 
+/// The base an adapter says it was made for, empty when it does not.
+pub(crate) fn made_for<'a>(config: &'a LoraConfig, manifest: &'a Manifest) -> &'a str {
+    match manifest.base_model.as_str() {
+        "" => config.base_model_name().unwrap_or_default(),
+        name => name,
+    }
+}
+
 /// What the configuration calls for, with ranks and scales checked.
-fn wanted(
+pub(crate) fn wanted(
     config: &LoraConfig,
     base: &BaseModel,
     limits: &Limits,

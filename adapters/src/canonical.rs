@@ -14,23 +14,47 @@ const ORDERED_FIELDS: [&str; 2] = ["rank_pattern", "alpha_pattern"];
 
 /// See [`AdapterFiles::version`] for the form.
 pub(crate) fn version(files: &AdapterFiles) -> Result<Version, AdapterError> {
-    let config = sorted_config(Json::parse(CONFIG_FILE, &files.config)?).to_bytes();
-    let mut hash = Sha256::new();
-    hash.update(LAYOUT);
-    add(&mut hash, CONFIG_FILE, &config);
-    add(&mut hash, WEIGHTS_FILE, &files.weights);
-    if let Some(manifest) = &files.manifest {
-        let manifest = sorted(Json::parse(MANIFEST_FILE, manifest)?).to_bytes();
-        add(&mut hash, MANIFEST_FILE, &manifest);
+    let mut hash = ContentHash::begin(&files.config, files.weights.len() as u64)?;
+    hash.weights(&files.weights);
+    hash.finish(files.manifest.as_deref())
+}
+
+/// The hash over an adapter's content, whose weights are added piece by piece.
+pub(crate) struct ContentHash(Sha256);
+
+impl ContentHash {
+    /// Takes the configuration, and how many bytes of weights will follow.
+    pub(crate) fn begin(config: &[u8], weights_bytes: u64) -> Result<Self, AdapterError> {
+        let config = sorted_config(Json::parse(CONFIG_FILE, config)?).to_bytes();
+        let mut hash = Sha256::new();
+        hash.update(LAYOUT);
+        add(&mut hash, CONFIG_FILE, &config);
+        add_part(&mut hash, WEIGHTS_FILE.as_bytes());
+        hash.update(weights_bytes.to_le_bytes());
+        Ok(Self(hash))
     }
-    Ok(Version::from_digest(&hash.finalize()))
+
+    pub(crate) fn weights(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    pub(crate) fn finish(mut self, manifest: Option<&[u8]>) -> Result<Version, AdapterError> {
+        if let Some(manifest) = manifest {
+            let manifest = sorted(Json::parse(MANIFEST_FILE, manifest)?).to_bytes();
+            add(&mut self.0, MANIFEST_FILE, &manifest);
+        }
+        Ok(Version::from_digest(&self.0.finalize()))
+    }
 }
 
 fn add(hash: &mut Sha256, name: &str, content: &[u8]) {
-    for part in [name.as_bytes(), content] {
-        hash.update((part.len() as u64).to_le_bytes());
-        hash.update(part);
-    }
+    add_part(hash, name.as_bytes());
+    add_part(hash, content);
+}
+
+fn add_part(hash: &mut Sha256, part: &[u8]) {
+    hash.update((part.len() as u64).to_le_bytes());
+    hash.update(part);
 }
 
 fn sorted_config(config: Json) -> Json {

@@ -98,15 +98,17 @@ pub enum AdapterError {
         /// What is wrong, and where.
         reason: String,
     },
-    /// The manifest names another base model file.
+    /// The adapter was made for another base model.
     #[error(
-        "the adapter was made for a base with SHA-256 {expected}, the one being served is {got}"
+        "the adapter was made for the base model '{made_for}' and the one being served is '{served}': {reason}"
     )]
     WrongBase {
-        /// Digest in the manifest.
-        expected: String,
-        /// Digest of the base in use.
-        got: String,
+        /// The base it says it was made for, empty when it does not.
+        made_for: String,
+        /// The base in use.
+        served: String,
+        /// How that was seen.
+        reason: String,
     },
     /// The weights are not a whole safetensors file.
     #[error(

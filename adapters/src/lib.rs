@@ -6,7 +6,9 @@
 //! model, prompts and labels, HTTP. The registry holds weights of a type it knows nothing about.
 
 mod adapter;
+mod arrival;
 mod base;
+mod blend;
 mod canonical;
 mod config;
 mod config_fields;
@@ -18,6 +20,7 @@ mod jail;
 mod json;
 mod lease;
 mod manifest;
+mod memory;
 mod module;
 mod name;
 mod pattern;
@@ -31,20 +34,25 @@ mod version;
 mod write;
 
 pub use adapter::{Adapter, Limits, LoraModule};
+pub use arrival::Arrival;
 pub use base::{BaseModel, ProjectionShape};
+pub use blend::{BlendError, blend, blend_version};
 pub use config::LoraConfig;
 pub use error::AdapterError;
 pub use files::{AdapterFiles, CONFIG_FILE, MANIFEST_FILE, WEIGHTS_FILE};
 pub use jail::resolve_under;
-pub use lease::Lease;
+pub use lease::{Hold, Lease};
 pub use manifest::{Manifest, Method};
+pub use memory::{Memory, MemoryError, Weights};
 pub use name::AdapterName;
 pub use projection::Projection;
-pub use registry::{Entry, Policy, Registry, RegistryError, VersionStatus};
+pub use registry::{Entry, Registry, RegistryError, VersionStatus};
 pub use store::{
-    IgnoredEntry, IgnoredReason, Staged, Store, StoreContents, StoreError, StoredAdapter,
+    Activation, ActivePointer, AdapterStore, BucketStore, Canary, Cause, DirectoryStore,
+    IgnoredEntry, IgnoredReason, Incoming, Pointed, PointerTag, REPORT_FILE, RESERVED_NAMES,
+    StoreContents, StoreError, StoredAdapter, StoredVersion,
 };
-pub use summary::Summary;
+pub use summary::{Proof, Summary};
 pub use targets::Targets;
 pub use version::Version;
 pub use write::{Precision, write_adapter};

@@ -1,18 +1,18 @@
-//! The registry: which names are loaded, the versions each one retains, and which of them is active.
+//! The registry: which names there are, the versions each one retains, and which of them is active.
 //!
-//! Here belong names, the policies by which they change, and the snapshots that describe them. What is served of a
-//! version (`W`, the weights the engine prepared) is opaque, and files are the store's business.
+//! Here belong names, what they point at, and the snapshots that describe them. What is served of a version (`W`, the weights
+//! the engine prepared) is opaque, and comes and goes as the memory allows; files are the store's business.
 //!
 //! A name maps to one immutable state behind an `Arc`; a change builds the next state and exchanges the pointer, so
 //! a reader sees the state before or the state after and nothing between. The exchanged state, and with it any
-//! weights that nobody leases, is dropped after the map's lock is released.
+//! weights that nobody leases, is dropped after the map's lock is released. Which state may follow which is decided on an
+//! [`Entry`] by whoever changes the name, one at a time, because the store has to agree first.
 
+mod entry;
 mod error;
 mod name_state;
 #[cfg(test)]
 mod race_tests;
-#[cfg(test)]
-mod sequence_tests;
 #[cfg(test)]
 mod tests;
 
@@ -21,183 +21,154 @@ use std::sync::Arc;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as MapEntry;
 
+pub use self::entry::{Entry, VersionStatus};
 pub use self::error::RegistryError;
-use self::name_state::{NameState, Next};
-use crate::lease::{Lease, Loaded};
-use crate::{Summary, Version};
+use self::name_state::NameState;
+use crate::lease::{Hold, Lease};
+use crate::memory::{Memory, MemoryError};
+use crate::{ActivePointer, PointerTag, Summary, Version, Weights};
 
-/// Loaded adapters by name; `W` is whatever the engine makes of an adapter.
+/// Adapters by name; `W` is whatever the engine makes of an adapter.
 ///
 /// Shared between threads behind an `Arc`. No call blocks on anything slower than the edit of a map entry, so all
 /// are safe to make from asynchronous code.
-pub struct Registry<W> {
+pub struct Registry<W: Weights> {
     names: DashMap<String, Arc<NameState<W>>>,
+    memory: Arc<Memory<W>>,
 }
 
-/// What [`Registry::insert`] demands of the name before it changes it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Policy {
-    /// The name must be free.
-    Create,
-    /// The name may be free or taken; a version that is there already is kept as it is.
-    Upsert,
-    /// The name must be loaded and this version of it active.
-    CompareAndSwap(Version),
-}
-
-/// One name as it was at one moment.
-#[derive(Debug, Clone)]
-pub struct Entry {
-    /// The adapter's name.
-    pub name: String,
-    /// Unix seconds at which the oldest version loaded under this name was created.
-    pub created: u64,
-    /// The version that requests by name get.
-    pub active: Version,
-    /// The version [`Registry::rollback`] would return to.
-    pub previous: Option<Version>,
-    /// Every retained version, in the order in which they were loaded.
-    pub versions: Vec<VersionStatus>,
-}
-
-/// One retained version of a name.
-#[derive(Debug, Clone)]
-pub struct VersionStatus {
-    /// What the version is.
-    pub summary: Summary,
-    /// Whether requests by name get this version.
-    pub active: bool,
-    /// Leases held on it at the moment of the snapshot.
-    pub in_flight: usize,
-}
-
-impl<W> Registry<W> {
-    /// A registry without names.
-    pub fn new() -> Self {
+impl<W: Weights> Registry<W> {
+    /// A registry without names, whose weights may take that many bytes of memory.
+    pub fn new(memory_bytes: usize) -> Self {
         Self {
             names: DashMap::new(),
+            memory: Arc::new(Memory::new(memory_bytes)),
         }
     }
 
-    /// Loads a version under `name`, as one atomic step.
-    ///
-    /// With `activate` it becomes the active version and the one it displaces becomes `previous`; without, it is
-    /// retained beside the active one. The first version of a name is active in either case, since a name must
-    /// always mean something. A version the name holds already keeps its loaded weights and `weights` is dropped.
+    /// A registry without names, whose weights share the memory of this one's.
+    pub fn beside(&self) -> Self {
+        Self {
+            names: DashMap::new(),
+            memory: Arc::clone(&self.memory),
+        }
+    }
+
+    /// What the weights take of the memory.
+    pub fn memory(&self) -> &Memory<W> {
+        &self.memory
+    }
+
+    /// Retains versions under `name`, a new one or not, and lets the name point at what `pointer` says, as one atomic step.
+    /// The versions have no weights yet; see [`Registry::place`]. One that is retained already stays as it is.
     ///
     /// # Errors
-    /// `AlreadyLoaded` under [`Policy::Create`] when the name is taken; under [`Policy::CompareAndSwap`]
-    /// `NotLoaded` when the name is free and `LostCompareAndSwap` when another version is active. Nothing changes then.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "five facts of one load, each of its own type, so that none can take another's place"
-    )]
-    pub fn insert(
+    /// `UnknownVersion` when the pointer names another version that is not retained. Nothing changes then.
+    pub fn publish(
         &self,
         name: &str,
-        summary: Summary,
-        weights: Arc<W>,
-        policy: Policy,
-        activate: bool,
+        versions: impl IntoIterator<Item = Summary>,
+        pointer: (ActivePointer, Option<PointerTag>),
     ) -> Result<(), RegistryError> {
-        let loaded = Arc::new(Loaded::new(name, summary, weights));
-        self.edit(name, |state| match (state, &policy) {
-            (None, Policy::CompareAndSwap(_)) => Err(not_loaded(name)),
-            (None, Policy::Create | Policy::Upsert) => {
-                Ok((Next::Replaced(NameState::first(Arc::clone(&loaded))), ()))
+        self.edit(name, |state| {
+            let mut retained = state.map_or_else(Vec::new, |state| state.retained().to_vec());
+            for summary in versions {
+                if !(retained.iter()).any(|slot| slot.summary.version == summary.version) {
+                    retained.push(self.memory.slot(name, summary));
+                }
             }
-            (Some(state), Policy::Create) => Err(RegistryError::AlreadyLoaded {
-                name: name.to_owned(),
-                active: state.active().clone(),
-            }),
-            (Some(state), Policy::CompareAndSwap(expected)) if expected != state.active() => {
-                Err(lost(state, expected.as_str()))
-            }
-            (Some(state), Policy::CompareAndSwap(_) | Policy::Upsert) => {
-                Ok((state.with(&loaded, activate), ()))
-            }
+            NameState::new(name, retained, pointer).map(Some)
         })
+    }
+
+    /// Lets a name point at other versions it retains.
+    ///
+    /// # Errors
+    /// `NotLoaded`, `UnknownVersion`.
+    pub fn point(
+        &self,
+        name: &str,
+        pointer: (ActivePointer, Option<PointerTag>),
+    ) -> Result<(), RegistryError> {
+        self.edit(name, |state| {
+            let state = state.ok_or_else(|| not_loaded(name))?;
+            NameState::new(name, state.retained().to_vec(), pointer).map(Some)
+        })
+    }
+
+    /// Puts a version's weights in memory, where those of others that are idle may have to make room, and leases them. Weights
+    /// that are there already stay.
+    ///
+    /// # Errors
+    /// When there is no room for them; the hold is given up.
+    pub fn place(&self, hold: Hold<W>, weights: &Arc<W>) -> Result<Lease<W>, MemoryError> {
+        let mut hold = hold;
+        loop {
+            self.memory.place(hold.slot(), Arc::clone(weights))?;
+            // While it is held nothing evicts it, so this succeeds the first time.
+            match hold.lease() {
+                Ok(lease) => return Ok(lease),
+                Err(back) => hold = back,
+            }
+        }
     }
 
     /// A hold on the active version of `name`.
     ///
     /// # Errors
     /// `NotLoaded`.
-    pub fn lease(&self, name: &str) -> Result<Lease<W>, RegistryError> {
-        Ok(Lease::of(Arc::clone(&self.state(name)?.active)))
+    pub fn hold(&self, name: &str) -> Result<Hold<W>, RegistryError> {
+        Ok(self.memory.hold(self.state(name)?.active()))
+    }
+
+    /// A hold on the version of `name` for a request that drew `draw`, from 0 to below 100: the canary's if that is below its
+    /// share, or else the active one.
+    ///
+    /// # Errors
+    /// `NotLoaded`.
+    pub fn hold_drawn(&self, name: &str, draw: f64) -> Result<Hold<W>, RegistryError> {
+        Ok(self.memory.hold(self.state(name)?.drawn(draw)))
     }
 
     /// A hold on the one retained version of `name` that starts with `prefix`, at least 8 hex digits, active or not.
     ///
     /// # Errors
     /// `NotLoaded`, `UnknownVersion`, `AmbiguousVersion`.
-    pub fn lease_version(&self, name: &str, prefix: &str) -> Result<Lease<W>, RegistryError> {
-        Ok(Lease::of(Arc::clone(self.state(name)?.find(prefix)?)))
+    pub fn hold_version(&self, name: &str, prefix: &str) -> Result<Hold<W>, RegistryError> {
+        Ok(self.memory.hold(self.state(name)?.find(prefix)?))
     }
 
-    /// The full version that `prefix`, at least 8 hex digits, stands for under `name`.
-    ///
-    /// # Errors
-    /// `NotLoaded`, `UnknownVersion`, `AmbiguousVersion`.
-    pub fn resolve(&self, name: &str, prefix: &str) -> Result<Version, RegistryError> {
-        Ok(self.state(name)?.find(prefix)?.summary.version.clone())
-    }
-
-    /// Makes a retained version the active one and returns it; the one active until now becomes `previous`.
-    ///
-    /// Activating the active version changes nothing. With `expected`, a version or a prefix of at least 8 hex
-    /// digits, it is a compare-and-swap against the active version.
-    ///
-    /// # Errors
-    /// `NotLoaded`, `UnknownVersion`, `AmbiguousVersion`, and `LostCompareAndSwap` when `expected` is not active.
-    pub fn activate(
-        &self,
-        name: &str,
-        version_prefix: &str,
-        expected: Option<&str>,
-    ) -> Result<Version, RegistryError> {
-        self.edit_loaded(name, |state| {
-            if let Some(expected) = expected
-                && !state.active().matches_prefix(expected)
-            {
-                return Err(lost(state, expected));
-            }
-            let target = state.find(version_prefix)?;
-            Ok((state.activated(target), target.summary.version.clone()))
-        })
-    }
-
-    /// Returns to the version that was active before, and names it; a second call undoes the first.
-    ///
-    /// # Errors
-    /// `NotLoaded`, and `NothingToRollBack` when no other version was active before or it has been removed.
-    pub fn rollback(&self, name: &str) -> Result<Version, RegistryError> {
-        self.edit_loaded(name, |state| {
-            let Some(target) = state.previous_loaded() else {
-                return Err(RegistryError::NothingToRollBack {
-                    name: name.to_owned(),
-                    active: state.active().clone(),
-                });
-            };
-            Ok((state.activated(target), target.summary.version.clone()))
-        })
-    }
-
-    /// Forgets `name` and all its versions. Their weights go with the last lease on each.
+    /// Forgets `name`; leases on its versions stay good.
     ///
     /// # Errors
     /// `NotLoaded`.
     pub fn remove(&self, name: &str) -> Result<(), RegistryError> {
-        self.edit_loaded(name, |_| Ok((Next::Removed, ())))
+        self.edit(name, |state| match state {
+            Some(_) => Ok(None),
+            None => Err(not_loaded(name)),
+        })
     }
 
-    /// Forgets one version of `name`; when it is the only one, the name with it.
+    /// Forgets one version of `name`, which points at what `pointer` says from now on; with `None` the name goes too.
     ///
     /// # Errors
-    /// `NotLoaded`, `UnknownVersion`, `AmbiguousVersion`, and `ActiveVersion` when it is the active one of several.
-    pub fn remove_version(&self, name: &str, prefix: &str) -> Result<(), RegistryError> {
-        self.edit_loaded(name, |state| {
-            Ok((state.without(&state.find(prefix)?.summary.version)?, ()))
+    /// `NotLoaded`, `UnknownVersion` when the pointer still names it.
+    pub fn remove_version(
+        &self,
+        name: &str,
+        version: &Version,
+        pointer: Option<(ActivePointer, Option<PointerTag>)>,
+    ) -> Result<(), RegistryError> {
+        self.edit(name, |state| {
+            let state = state.ok_or_else(|| not_loaded(name))?;
+            let Some(pointer) = pointer else {
+                return Ok(None);
+            };
+            let rest = (state.retained().iter())
+                .filter(|slot| slot.summary.version != *version)
+                .cloned()
+                .collect();
+            NameState::new(name, rest, pointer).map(Some)
         })
     }
 
@@ -218,6 +189,14 @@ impl<W> Registry<W> {
         self.state(name).ok().map(|state| state.entry())
     }
 
+    /// One name as it is now.
+    ///
+    /// # Errors
+    /// `NotLoaded`.
+    pub fn entry(&self, name: &str) -> Result<Entry, RegistryError> {
+        Ok(self.state(name)?.entry())
+    }
+
     fn state(&self, name: &str) -> Result<Arc<NameState<W>>, RegistryError> {
         self.names
             .get(name)
@@ -225,50 +204,30 @@ impl<W> Registry<W> {
             .ok_or_else(|| not_loaded(name))
     }
 
-    fn edit_loaded<T>(
-        &self,
-        name: &str,
-        change: impl FnOnce(&NameState<W>) -> Result<(Next<W>, T), RegistryError>,
-    ) -> Result<T, RegistryError> {
-        self.edit(name, |state| change(state.ok_or_else(|| not_loaded(name))?))
-    }
-
-    /// Runs `change` on the state of `name` with its map entry locked, and puts the next state in its place.
+    /// Runs `change` on the state of `name` with its map entry locked, and puts the next state, or none, in its place.
     /// The displaced state is declared first so that it is dropped last, when the lock is gone.
-    fn edit<T>(
+    fn edit(
         &self,
         name: &str,
-        change: impl FnOnce(Option<&NameState<W>>) -> Result<(Next<W>, T), RegistryError>,
-    ) -> Result<T, RegistryError> {
+        change: impl FnOnce(Option<&NameState<W>>) -> Result<Option<NameState<W>>, RegistryError>,
+    ) -> Result<(), RegistryError> {
         let displaced: Option<Arc<NameState<W>>>;
-        let outcome;
         match self.names.entry(name.to_owned()) {
             MapEntry::Occupied(mut occupied) => {
-                let (next, result) = change(Some(occupied.get()))?;
-                outcome = result;
-                displaced = match next {
-                    Next::Unchanged => None,
-                    Next::Replaced(state) => Some(occupied.insert(Arc::new(state))),
-                    Next::Removed => Some(occupied.remove()),
-                };
+                displaced = Some(match change(Some(occupied.get()))? {
+                    Some(state) => occupied.insert(Arc::new(state)),
+                    None => occupied.remove(),
+                });
             }
             MapEntry::Vacant(vacant) => {
-                let (next, result) = change(None)?;
-                outcome = result;
                 displaced = None;
-                if let Next::Replaced(state) = next {
+                if let Some(state) = change(None)? {
                     vacant.insert(Arc::new(state));
                 }
             }
         }
         drop(displaced);
-        Ok(outcome)
-    }
-}
-
-impl<W> Default for Registry<W> {
-    fn default() -> Self {
-        Self::new()
+        Ok(())
     }
 }
 
@@ -278,10 +237,25 @@ fn not_loaded(name: &str) -> RegistryError {
     }
 }
 
-fn lost<W>(state: &NameState<W>, expected: &str) -> RegistryError {
-    RegistryError::LostCompareAndSwap {
-        name: state.name().to_owned(),
-        expected: expected.to_owned(),
-        active: state.active().clone(),
+/// Position of the one version that starts with `prefix`.
+fn one_of(name: &str, prefix: &str, versions: &[&Version]) -> Result<usize, RegistryError> {
+    let candidates: Vec<usize> = (0..versions.len())
+        .filter(|&position| versions[position].matches_prefix(prefix))
+        .collect();
+    match candidates.as_slice() {
+        [only] => Ok(*only),
+        [] => Err(RegistryError::UnknownVersion {
+            name: name.to_owned(),
+            requested: prefix.to_owned(),
+            known: versions.iter().map(|version| (*version).clone()).collect(),
+        }),
+        several => Err(RegistryError::AmbiguousVersion {
+            name: name.to_owned(),
+            requested: prefix.to_owned(),
+            candidates: several
+                .iter()
+                .map(|&position| versions[position].clone())
+                .collect(),
+        }),
     }
 }

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
+
+use crate::adapter::made_for;
 use crate::{Adapter, Manifest, Method, Version};
 
 /// The facts about one loaded version that lists and reports show.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// The content version.
     pub version: Version,
@@ -27,6 +30,27 @@ pub struct Summary {
     pub base_model: String,
     /// The whole manifest.
     pub manifest: Manifest,
+    /// What was found when it was tried on a base model.
+    pub proof: Option<Proof>,
+}
+
+/// What loading a version found; it is kept with the version.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Proof {
+    /// Name of the base model it was tried on.
+    pub base_model: String,
+    /// SHA-256 of that model's file.
+    pub base_digest: String,
+    /// Tensors of the file that are part of the adapter.
+    pub tensors_matched: usize,
+    /// Modules of the base model that it changes.
+    pub modules: usize,
+    /// Mean Kullback-Leibler divergence of its next-token distribution from the base's on the probe prompts, nats.
+    pub effect_kl: f64,
+    /// Milliseconds from reading to publishing.
+    pub load_ms: f64,
+    /// What may be wrong and did not keep it from being served.
+    pub warnings: Vec<String>,
 }
 
 impl Summary {
@@ -38,11 +62,6 @@ impl Summary {
             .iter()
             .map(|module| module.projection.peft_name())
             .collect();
-        let base_model = if manifest.base_model.is_empty() {
-            adapter.config.base_model_name().unwrap_or_default()
-        } else {
-            &manifest.base_model
-        };
         Self {
             version: adapter.version.clone(),
             created,
@@ -52,8 +71,9 @@ impl Summary {
             rank: adapter.max_rank(),
             alpha: adapter.config.alpha(),
             target_modules: targets.into_iter().map(str::to_owned).collect(),
-            base_model: base_model.to_owned(),
+            base_model: made_for(&adapter.config, manifest).to_owned(),
             manifest: manifest.clone(),
+            proof: None,
         }
     }
 }

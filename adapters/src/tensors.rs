@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use half::{bf16, f16};
-use safetensors::tensor::TensorView;
+use safetensors::tensor::{Metadata, TensorView};
 use safetensors::{Dtype, SafeTensors};
 
 use crate::module::ModuleKind;
@@ -25,6 +25,29 @@ pub(crate) struct Wanted {
     pub(crate) scale: f32,
 }
 
+/// What a configuration calls for in a weights file.
+pub(crate) struct Calls<'a> {
+    /// Sorted by layer and kind.
+    pub(crate) wanted: &'a [Wanted],
+    pub(crate) base: &'a BaseModel,
+    /// The base that the adapter says it was made for, empty when it does not.
+    pub(crate) made_for: &'a str,
+}
+
+/// A tensor as the header of its file describes it.
+struct Described<'a> {
+    name: &'a str,
+    shape: Vec<usize>,
+    dtype: Dtype,
+}
+
+/// The header of a weights file.
+pub(crate) struct Header {
+    metadata: Metadata,
+    /// Bytes of the whole file.
+    pub(crate) file_bytes: u64,
+}
+
 /// Which of a module's two matrices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Half {
@@ -38,26 +61,27 @@ type Slot = (usize, usize, Half);
 /// Reads every wanted module out of a safetensors file and refuses anything else in it.
 ///
 /// # Errors
-/// In this order: a damaged file, unmatched or duplicate tensors, missing tensors; then, tensor by
-/// tensor, a wrong shape, a wrong type, a value that is not finite.
-pub(crate) fn read(
-    weights: &[u8],
-    wanted: &[Wanted],
-    base: &BaseModel,
-) -> Result<Vec<LoraModule>, AdapterError> {
+/// A damaged file; those of [`fit`]; a value that is not finite.
+pub(crate) fn read(weights: &[u8], calls: &Calls<'_>) -> Result<Vec<LoraModule>, AdapterError> {
     let file = open(weights)?;
+    let described = file.iter().map(|(name, tensor)| Described {
+        name,
+        shape: tensor.shape().to_vec(),
+        dtype: tensor.dtype(),
+    });
+    let names = fit(described.collect(), calls)?;
+    let base = calls.base;
     let kinds = ModuleKind::all(base);
-    let names = names_by_slot(&file, wanted, kinds)?;
     let mut modules = Vec::new();
-    for module in wanted {
+    for module in calls.wanted {
         let kind = &kinds[module.kind];
-        let matrix = |half, expected: [usize; 2]| {
+        let matrix = |half| {
             let name = &names[&(module.layer, module.kind, half)];
             let tensor = file.tensor(name).map_err(corrupt)?;
-            values(name, &tensor, &expected)
+            values(name, &tensor)
         };
-        let a = matrix(Half::A, [module.rank, kind.inputs(base)])?;
-        let mut b = matrix(Half::B, [kind.outputs(base), module.rank])?;
+        let a = matrix(Half::A)?;
+        let mut b = matrix(Half::B)?;
         for &projection in kind.projections {
             let rest = b.split_off(base.shape(projection).outputs * module.rank);
             modules.push(LoraModule {
@@ -104,6 +128,55 @@ fn parse_key(name: &str, kinds: &[ModuleKind]) -> Option<Slot> {
     is_key.then_some((layer, kind, half))
 }
 
+impl Header {
+    /// Reads the header at the beginning of a file, `None` when more bytes of it are needed.
+    ///
+    /// # Errors
+    /// `CorruptWeights` when it is none.
+    pub(crate) fn read(beginning: &[u8]) -> Result<Option<Self>, AdapterError> {
+        let Some(length) = beginning.first_chunk::<8>() else {
+            return Ok(None);
+        };
+        let length = u64::from_le_bytes(*length);
+        if length > MAX_HEADER {
+            return Err(AdapterError::CorruptWeights {
+                reason: format!("its header claims {length} bytes, {MAX_HEADER} are allowed"),
+            });
+        }
+        let end = 8 + usize::try_from(length).expect("bounded above");
+        let Some(text) = beginning.get(8..end) else {
+            return Ok(None);
+        };
+        let metadata: Metadata =
+            serde_json::from_slice(text).map_err(|error| AdapterError::CorruptWeights {
+                reason: format!("its header cannot be read: {error}"),
+            })?;
+        let file_bytes = (metadata.data_len() as u64)
+            .checked_add(end as u64)
+            .ok_or_else(|| AdapterError::CorruptWeights {
+                reason: "its header claims more bytes than can be counted".to_owned(),
+            })?;
+        Ok(Some(Self {
+            metadata,
+            file_bytes,
+        }))
+    }
+
+    /// Whether these are the tensors that a configuration calls for.
+    ///
+    /// # Errors
+    /// Those of [`fit`].
+    pub(crate) fn check(&self, calls: &Calls<'_>) -> Result<(), AdapterError> {
+        let tensors = self.metadata.tensors();
+        let described = tensors.iter().map(|(name, info)| Described {
+            name,
+            shape: info.shape.clone(),
+            dtype: info.dtype,
+        });
+        fit(described.collect(), calls).map(drop)
+    }
+}
+
 fn open(weights: &[u8]) -> Result<SafeTensors<'_>, AdapterError> {
     if let Some(length) = weights.first_chunk::<8>() {
         let header = u64::from_le_bytes(*length);
@@ -125,9 +198,77 @@ fn corrupt(error: safetensors::SafeTensorError) -> AdapterError {
     }
 }
 
-/// The names in the file of all wanted matrices, once it is certain that there is nothing else.
+/// The names in the file of all wanted matrices, once it is certain that there is nothing else and that all of them have the
+/// shapes and types they should have.
+///
+/// # Errors
+/// In this order: unmatched or duplicate tensors, missing tensors, another base, a wrong shape, a wrong type.
+fn fit(
+    mut described: Vec<Described<'_>>,
+    calls: &Calls<'_>,
+) -> Result<BTreeMap<Slot, String>, AdapterError> {
+    described.sort_unstable_by_key(|tensor| tensor.name);
+    let names: Vec<&str> = described.iter().map(|tensor| tensor.name).collect();
+    let found = names_by_slot(&names, calls.wanted, ModuleKind::all(calls.base))?;
+    check_shapes(&described, &found, calls)?;
+    for tensor in &described {
+        if !matches!(tensor.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
+            return Err(unsupported(tensor.name, tensor.dtype));
+        }
+    }
+    Ok(found)
+}
+
+/// Tells an adapter of another base, most of whose matrices do not fit, from one with a matrix of a wrong shape.
+fn check_shapes(
+    described: &[Described<'_>],
+    found: &BTreeMap<Slot, String>,
+    calls: &Calls<'_>,
+) -> Result<(), AdapterError> {
+    let kinds = ModuleKind::all(calls.base);
+    let mut wrong = None;
+    let mut of_other_sizes = 0;
+    for module in calls.wanted {
+        let kind = &kinds[module.kind];
+        let (inputs, outputs) = (kind.inputs(calls.base), kind.outputs(calls.base));
+        for half in [Half::A, Half::B] {
+            let (expected, side) = match half {
+                Half::A => ([module.rank, inputs], 1),
+                Half::B => ([outputs, module.rank], 0),
+            };
+            let name = found[&(module.layer, module.kind, half)].as_str();
+            let at = described.binary_search_by_key(&name, |tensor| tensor.name);
+            let got = described[at.expect("a name of the file")].shape.as_slice();
+            if got == expected {
+                continue;
+            }
+            if got.len() == 2 && got[side] != expected[side] {
+                of_other_sizes += 1;
+            }
+            wrong.get_or_insert_with(|| AdapterError::WrongShape {
+                tensor: name.to_owned(),
+                expected: expected.to_vec(),
+                got: got.to_vec(),
+            });
+        }
+    }
+    match wrong {
+        Some(first) if of_other_sizes > calls.wanted.len() => Err(AdapterError::WrongBase {
+            made_for: calls.made_for.to_owned(),
+            served: calls.base.name.clone(),
+            reason: format!(
+                "{of_other_sizes} of {} matrices have other sizes; {first}",
+                2 * calls.wanted.len()
+            ),
+        }),
+        Some(first) => Err(first),
+        None => Ok(()),
+    }
+}
+
+/// The names of all wanted matrices, once it is certain that there is nothing else.
 fn names_by_slot(
-    file: &SafeTensors<'_>,
+    names: &[&str],
     wanted: &[Wanted],
     kinds: &[ModuleKind],
 ) -> Result<BTreeMap<Slot, String>, AdapterError> {
@@ -135,11 +276,9 @@ fn names_by_slot(
         .iter()
         .flat_map(|module| [Half::A, Half::B].map(|half| (module.layer, module.kind, half)))
         .collect();
-    let mut names: Vec<&str> = file.names();
-    names.sort_unstable();
     let mut found: BTreeMap<Slot, String> = BTreeMap::new();
     let mut unmatched = Vec::new();
-    for name in names {
+    for &name in names {
         match parse_key(name, kinds).filter(|slot| wanted.binary_search(slot).is_ok()) {
             None => unmatched.push(name.to_owned()),
             Some(slot) => {
@@ -167,29 +306,13 @@ fn names_by_slot(
 }
 
 /// The values of a tensor as f32, row-major.
-fn values(
-    name: &str,
-    tensor: &TensorView<'_>,
-    expected: &[usize],
-) -> Result<Vec<f32>, AdapterError> {
-    if tensor.shape() != expected {
-        return Err(AdapterError::WrongShape {
-            tensor: name.to_owned(),
-            expected: expected.to_vec(),
-            got: tensor.shape().to_vec(),
-        });
-    }
+fn values(name: &str, tensor: &TensorView<'_>) -> Result<Vec<f32>, AdapterError> {
     let bytes = tensor.data();
     let values: Vec<f32> = match tensor.dtype() {
         Dtype::F32 => each(bytes, f32::from_le_bytes),
         Dtype::F16 => each(bytes, |pair| f16::from_le_bytes(pair).to_f32()),
         Dtype::BF16 => each(bytes, |pair| bf16::from_le_bytes(pair).to_f32()),
-        other => {
-            return Err(AdapterError::UnsupportedDtype {
-                tensor: name.to_owned(),
-                dtype: format!("{other:?}"),
-            });
-        }
+        other => return Err(unsupported(name, other)),
     };
     match values.iter().position(|value| !value.is_finite()) {
         None => Ok(values),
@@ -201,73 +324,18 @@ fn values(
     }
 }
 
+fn unsupported(name: &str, dtype: Dtype) -> AdapterError {
+    AdapterError::UnsupportedDtype {
+        tensor: name.to_owned(),
+        dtype: format!("{dtype:?}"),
+    }
+}
+
 fn each<const SIZE: usize>(bytes: &[u8], convert: impl Fn([u8; SIZE]) -> f32) -> Vec<f32> {
     let (chunks, _) = bytes.as_chunks::<SIZE>();
     chunks.iter().map(|chunk| convert(*chunk)).collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::fixture;
-    use proptest::prelude::*;
-
-    #[test]
-    fn keys_are_read_in_every_spelling() {
-        let base = fixture::base();
-        let kinds = ModuleKind::all(&base);
-        let slot = Some((1, Projection::Up.index(), Half::B));
-        assert_eq!(
-            peft_key(1, Projection::Up, Half::B),
-            "base_model.model.model.layers.1.mlp.up_proj.lora_B.weight"
-        );
-        for name in [
-            "base_model.model.model.layers.1.mlp.up_proj.lora_B.weight",
-            "model.layers.1.mlp.up_proj.lora_B.weight",
-            "base_model.model.model.layers.1.mlp.up_proj.lora_B.default.weight",
-        ] {
-            assert_eq!(parse_key(name, kinds), slot, "{name}");
-        }
-        for name in [
-            "model.layers.01.mlp.up_proj.lora_B.weight",
-            "model.layers.+1.mlp.up_proj.lora_B.weight",
-            "model.layers.1.self_attn.up_proj.lora_B.weight",
-            "model.layers.1.mlp.up_proj.lora_B.bias",
-            "model.layers.1.mlp.up_proj.lora_B.weight.weight",
-            "model.layers.1.mlp.up_proj.lora_B.other.weight",
-            "model.layers.1.mlp.up_proj.lora_magnitude_vector",
-            "model.layers.99999999999999999999.mlp.up_proj.lora_B.weight",
-            "model.layers.1.mlp.up_proj.weight",
-        ] {
-            assert_eq!(parse_key(name, kinds), None, "{name}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            prop_assert!(read(&bytes, &[], &fixture::base()).is_err() || bytes.len() >= 8);
-        }
-
-        #[test]
-        fn any_header_is_read_or_refused(header in r#"\{("[a-z]":\{"dtype":"(F32|F16|I64)","shape":\[[0-9]{0,20}(,[0-9])?\],"data_offsets":\[[0-9]{1,3},[0-9]{1,20}\]\},?){0,2}\}"#) {
-            let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
-            bytes.extend(header.as_bytes());
-            bytes.extend([7; 16]);
-            let _ = read(&bytes, &[], &fixture::base());
-        }
-
-        #[test]
-        fn a_damaged_byte_never_panics(position in any::<proptest::sample::Index>(), value in any::<u8>()) {
-            let mut files = fixture::files();
-            let index = position.index(files.weights.len());
-            files.weights[index] = value;
-            let _ = crate::Adapter::parse(&files, &fixture::base(), &fixture::LIMITS);
-        }
-
-        #[test]
-        fn any_key_is_read_or_refused(name in "\\PC{0,60}") {
-            prop_assert_eq!(parse_key(&name, ModuleKind::all(&fixture::base())), None);
-        }
-    }
-}
+#[path = "tensors_tests.rs"]
+mod tests;

@@ -67,6 +67,12 @@ impl PreparedAdapter {
     }
 }
 
+impl adapters::Weights for PreparedAdapter {
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
 impl PreparedLayer {
     fn bytes(&self) -> usize {
         let deltas = [

@@ -30,10 +30,24 @@ pub enum EffectError {
     Engine(#[from] EngineError),
 }
 
+/// What an adapter does to the next-token distribution, means over a few fixed prompts, nats.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Effect {
+    /// The Kullback-Leibler divergence from the base's. Exactly 0 for an adapter that changes no logit, not a number for one
+    /// whose logits overflow.
+    pub divergence: f64,
+    /// How much the distribution says: its divergence from the uniform one, which is 0 for a uniform one.
+    pub information: f64,
+    /// How much the base's says.
+    pub base_information: f64,
+}
+
 impl Engine {
-    /// How far an adapter moves the next-token distribution: the mean Kullback-Leibler divergence from the base over a
-    /// few fixed prompts, nats. Exactly 0 for an adapter that changes no logit, not a number for one whose logits overflow.
-    pub async fn effect(&self, adapter: Arc<PreparedAdapter>) -> Result<f64, EffectError> {
+    /// Measures what an adapter does.
+    ///
+    /// # Errors
+    /// When the engine did not answer the probes.
+    pub async fn effect(&self, adapter: Arc<PreparedAdapter>) -> Result<Effect, EffectError> {
         let base = match self.base_probes().get() {
             Some(base) => base,
             None => {
@@ -43,8 +57,15 @@ impl Engine {
         };
         let answers = self.probe(Some(adapter)).await?;
         let pairs = answers.iter().zip(base);
-        let total: f64 = pairs.map(|(answer, base)| divergence(answer, base)).sum();
-        Ok(total / PROBES.len() as f64)
+        let mean = |total: f64| total / PROBES.len() as f64;
+        let uniform = vec![0.0; self.config().vocabulary];
+        let information =
+            |answers: &ProbeLogits| answers.iter().map(|own| divergence(own, &uniform)).sum();
+        Ok(Effect {
+            divergence: mean(pairs.map(|(answer, base)| divergence(answer, base)).sum()),
+            information: mean(information(&answers)),
+            base_information: mean(information(base)),
+        })
     }
 
     /// The logits behind each probe.
@@ -66,8 +87,9 @@ impl Engine {
     }
 }
 
-/// KL(p ‖ q) in nats of the distributions with these logits.
-fn divergence(p: &[f32], q: &[f32]) -> f64 {
+/// KL(p ‖ q) in nats of the distributions with these logits, both of the same length. Exactly 0 for equal ones, and above for any
+/// others; not a number when a logit is none.
+pub fn divergence(p: &[f32], q: &[f32]) -> f64 {
     if p == q {
         return 0.0;
     }

@@ -40,7 +40,7 @@ pub use chat::{ChatMessage, ChatTemplate, TemplateError};
 pub use config::{
     Activation, Architecture, Decoder, LayerAttention, LongRotary, ModelConfig, Rotary,
 };
-pub use effect::EffectError;
+pub use effect::{Effect, EffectError, divergence};
 pub use engine::{Engine, EngineConfig};
 pub use error::{EngineError, LoadError, SubmitError};
 pub use executor::ComputeDevice;

@@ -8,15 +8,15 @@ use actix_web::dev::{Server, ServerHandle};
 use actix_web::middleware::from_fn;
 use actix_web::web::Data;
 use actix_web::{App, HttpServer};
-use adapters::Store;
+use adapters::{AdapterStore, BucketStore, DirectoryStore};
 use anyhow::{Context, Result, ensure};
 use engine::{Engine, EngineConfig, LoadOptions, Model};
 use tasks::Catalog;
 
-use crate::configuration::Configuration;
+use crate::configuration::{Configuration, StoreLocation};
 use crate::evaluation::Evaluations;
 use crate::hub::{self, HubSettings};
-use crate::loading::startup::register_all;
+use crate::loading::{follow, startup::register_all};
 use crate::middleware::observe;
 use crate::routes::configure;
 use crate::state::{Parts, State};
@@ -62,11 +62,11 @@ impl Application {
             })?;
         let port = listener.local_addr()?.port();
         let parts = tokio::task::spawn_blocking(move || load(configuration)).await??;
-        let mut state = State::new(parts)?;
-        register_all(&mut state)
+        let state = Data::from(Arc::new(State::new(parts)?));
+        register_all(&state)
             .await
             .context("cannot read the store")?;
-        let state = Data::from(Arc::new(state));
+        follow::start(&state);
         Evaluations::start(&state);
         let server = serve(listener, &state)?;
         Ok(Self {
@@ -166,16 +166,27 @@ fn load(mut configuration: Configuration) -> Result<Parts> {
         ..EngineConfig::default()
     };
     let engine = Engine::start(model, engine_configuration).context("cannot start the engine")?;
-    let store = Store::open(&configuration.store)
-        .with_context(|| format!("cannot open --store {}", configuration.store.display()))?;
+    let store = open_store(&configuration)
+        .with_context(|| format!("cannot open --store {}", configuration.store))?;
     let catalog = Catalog::open(configuration.data.as_deref()).context("cannot read --data")?;
-    let evaluations = Evaluations::open(&configuration.store).context("cannot read evaluations")?;
+    let evaluations =
+        Evaluations::open(configuration.local_directory()).context("cannot read evaluations")?;
     Ok(Parts {
         configuration,
         engine,
         store,
         catalog,
         evaluations,
+    })
+}
+
+fn open_store(configuration: &Configuration) -> Result<Arc<dyn AdapterStore>> {
+    Ok(match &configuration.store {
+        StoreLocation::Directory(path) => Arc::new(DirectoryStore::open(path)?),
+        StoreLocation::Bucket(location) => Arc::new(BucketStore::open(
+            location,
+            configuration.local_directory(),
+        )?),
     })
 }
 

@@ -72,13 +72,13 @@ where
     Ok(body.freeze())
 }
 
-/// Reads and forgets what is left of a stream, within bounds of size and time.
-pub async fn discard<S, E>(mut stream: S)
+/// Reads and forgets what is left of a stream, within bounds of size and time; how many bytes that was.
+pub async fn discard<S, E>(mut stream: S) -> usize
 where
     S: Stream<Item = Result<Bytes, E>> + Unpin,
 {
+    let mut seen = 0;
     let forget = async {
-        let mut seen = 0;
         while let Some(Ok(chunk)) = stream.next().await {
             seen += chunk.len();
             if seen > DISCARD_BYTES {
@@ -88,6 +88,7 @@ where
     };
     // Out of time is the same as out of patience: the answer is sent either way.
     let _ = tokio::time::timeout(DISCARD_TIME, forget).await;
+    seen
 }
 
 /// Parses a JSON object.
@@ -95,6 +96,22 @@ where
 /// # Errors
 /// `Malformed` with the path of the place that does not parse.
 pub fn parse_object(bytes: &[u8]) -> Result<Map<String, Value>, ApiError> {
+    match parse(bytes)? {
+        Value::Object(object) => Ok(object),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            Err(ApiError::Malformed {
+                message: "the body must be a JSON object".to_owned(),
+                param: None,
+            })
+        }
+    }
+}
+
+/// Parses any JSON.
+///
+/// # Errors
+/// `Malformed` with the path of the place that does not parse.
+pub fn parse(bytes: &[u8]) -> Result<Value, ApiError> {
     if bytes.is_empty() {
         return Err(ApiError::Malformed {
             message: "the body is empty; send a JSON object".to_owned(),
@@ -111,15 +128,7 @@ pub fn parse_object(bytes: &[u8]) -> Result<Map<String, Value>, ApiError> {
         message: format!("the body is not valid JSON: {error}"),
         param: None,
     })?;
-    match value {
-        Value::Object(object) => Ok(object),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
-            Err(ApiError::Malformed {
-                message: "the body must be a JSON object".to_owned(),
-                param: None,
-            })
-        }
-    }
+    Ok(value)
 }
 
 /// Reads a typed value out of a parsed object.

@@ -2,8 +2,10 @@
 //!
 //! Parsing only: what follows from a setting (where to bind, which files to read) is decided in `application`.
 
+use std::fmt;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Parser};
@@ -45,9 +47,21 @@ pub struct Configuration {
     #[arg(long, env = "QUICKCHANGE_PRETRAINED")]
     pub pretrained: Option<PathBuf>,
 
-    /// Folder for what must survive a restart: uploaded adapters and evaluations
+    /// Where adapters survive a restart: a folder of this server alone, or s3://bucket/prefix, which several servers may share (AWS_* variables say how to get there)
     #[arg(long, env = "QUICKCHANGE_STORE", default_value = ".quickchange")]
-    pub store: PathBuf,
+    pub store: StoreLocation,
+
+    /// With --store s3://…: a folder of this server alone, for uploads on their way and for evaluations
+    #[arg(long, env = "QUICKCHANGE_LOCAL", default_value = ".quickchange")]
+    pub local: PathBuf,
+
+    /// Bytes that adapters may take in memory; the longest unused leaves when it is full, and comes back when it is needed. 0 is without limit
+    #[arg(long, env = "QUICKCHANGE_ADAPTER_MEMORY_BYTES", default_value_t = 0)]
+    pub adapter_memory_bytes: usize,
+
+    /// Newest versions of a name that are kept; older ones are deleted unless they are active, the one before, a canary or in use. 0 keeps all
+    #[arg(long, env = "QUICKCHANGE_RETAIN_VERSIONS", default_value_t = 0)]
+    pub retain_versions: usize,
 
     /// Folder of data sets that take the place of the built-in ones of the same name
     #[arg(long, env = "QUICKCHANGE_DATA")]
@@ -152,11 +166,59 @@ impl Configuration {
 
     /// Folders under which `path` and `lora_path` are resolved, in order.
     pub fn adapter_roots(&self) -> Vec<PathBuf> {
-        self.pretrained
-            .iter()
-            .cloned()
-            .chain([self.store.clone()])
-            .collect()
+        let store = match &self.store {
+            StoreLocation::Directory(path) => Some(path),
+            StoreLocation::Bucket(_) => None,
+        };
+        self.pretrained.iter().chain(store).cloned().collect()
+    }
+
+    /// The folder of this server alone.
+    pub fn local_directory(&self) -> &Path {
+        match &self.store {
+            StoreLocation::Directory(path) => path,
+            StoreLocation::Bucket(_) => &self.local,
+        }
+    }
+
+    /// Bytes that adapters may take in memory.
+    pub fn adapter_memory(&self) -> usize {
+        match self.adapter_memory_bytes {
+            0 => usize::MAX,
+            bytes => bytes,
+        }
+    }
+}
+
+/// Where adapters outlive the process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreLocation {
+    /// A folder.
+    Directory(PathBuf),
+    /// A bucket of an object store, as `s3://bucket/prefix`.
+    Bucket(String),
+}
+
+impl FromStr for StoreLocation {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once("://") {
+            None => Ok(Self::Directory(PathBuf::from(text))),
+            Some(("s3", _)) => Ok(Self::Bucket(text.to_owned())),
+            Some((scheme, _)) => Err(format!(
+                "{scheme}:// is not supported; give a folder or s3://bucket/prefix"
+            )),
+        }
+    }
+}
+
+impl fmt::Display for StoreLocation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Directory(path) => path.display().fmt(formatter),
+            Self::Bucket(location) => location.fmt(formatter),
+        }
     }
 }
 

@@ -4,18 +4,21 @@
 //! is the only place that chooses a status. It has no wildcard arm, so a new variant does not compile until someone decides.
 
 mod answers;
+#[cfg(test)]
+mod tests;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpResponse, ResponseError};
-use adapters::{AdapterError, RegistryError, StoreError};
+use adapters::{AdapterError, BlendError, MemoryError, RegistryError, StoreError};
 use engine::{EngineError, SubmitError, TemplateError};
 use serde::Serialize;
 use tasks::{DataError, PlanError, PromptError};
 use utoipa::ToSchema;
 
 use self::answers::{
-    adapter_answer, data_answer, gate_answer, plan_answer, registry_answer, submit_answer,
+    adapter_answer, blend_answer, data_answer, gate_answer, memory_answer, plan_answer,
+    registry_answer, store_answer, submit_answer,
 };
 use crate::evaluation::gate::{GateError, GateReport};
 
@@ -104,13 +107,25 @@ pub enum ApiError {
         /// The adapter.
         name: String,
     },
-    /// An adapter whose outputs are not numbers.
-    #[error(
-        "adapter `{name}` makes the model's output non-finite; its weights are too large to serve"
-    )]
-    NonFiniteOutput {
+    /// An adapter whose outputs make no sense.
+    #[error("adapter `{name}` {what}")]
+    Degenerate {
         /// The adapter.
         name: String,
+        /// What its outputs are.
+        what: Degeneration,
+    },
+    /// Adapters that cannot be blended.
+    #[error(transparent)]
+    Blend(#[from] BlendError),
+    /// There is no room in memory for an adapter.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    /// A receipt whose answer cannot be made again here.
+    #[error("this answer cannot be reproduced here: {}", gone.join("; "))]
+    NotReproducible {
+        /// What is gone or different, and how.
+        gone: Vec<String>,
     },
     /// A version whose figures are not those asked for.
     #[error("the gate did not pass: {0}; nothing was changed")]
@@ -148,9 +163,32 @@ pub enum ApiError {
     /// An evaluation could not be planned.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// An error in the words of another server's interface.
+    #[error("{message}")]
+    InOtherWords {
+        /// What it is.
+        error: Box<Self>,
+        /// What that server says.
+        message: String,
+        /// The status that it answers with.
+        status: StatusCode,
+    },
     /// Something that should not happen.
     #[error("internal error; the server's log says more")]
     Internal(#[source] anyhow::Error),
+}
+
+/// What an adapter without sense makes of every output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Degeneration {
+    /// Logits that are not numbers.
+    #[error("makes the model's output non-finite; its weights are too large to serve")]
+    NotFinite,
+    /// All tokens as likely as each other.
+    #[error(
+        "makes every next token as likely as any other; its weights have wiped out what the model knows"
+    )]
+    Uniform,
 }
 
 /// The body of every answer that is not a success.
@@ -175,11 +213,16 @@ pub struct ErrorDetail {
     /// What a gate measured, when one did not pass.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gate: Option<GateReport>,
+    /// What is gone or different, when an answer cannot be reproduced.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gone: Vec<String>,
 }
 
 /// Status, type and code of one error.
 struct Answer(StatusCode, &'static str, &'static str);
 
+const UNPROCESSABLE: StatusCode = StatusCode::UNPROCESSABLE_ENTITY;
+const FAILED: StatusCode = StatusCode::INTERNAL_SERVER_ERROR;
 const INVALID: &str = "invalid_request_error";
 const NOT_FOUND: &str = "not_found_error";
 const CONFLICT: &str = "conflict_error";
@@ -224,6 +267,8 @@ impl ApiError {
             ) => Some("prompt"),
             Self::NotFound { kind, .. } => Some(kind),
             Self::GateNotPassed(_) | Self::Gate(_) => Some("gate"),
+            Self::Blend(_) => Some("adapter_weights"),
+            Self::NotReproducible { .. } => Some("receipt"),
             _ => None,
         }
     }
@@ -240,6 +285,10 @@ impl ApiError {
                 gate: match self {
                     Self::GateNotPassed(report) => Some(GateReport::clone(report)),
                     _ => None,
+                },
+                gone: match self {
+                    Self::NotReproducible { gone } => gone.clone(),
+                    _ => Vec::new(),
                 },
             },
         }
@@ -270,35 +319,34 @@ impl ApiError {
             Self::BodyTooLarge { .. } => {
                 Answer(StatusCode::PAYLOAD_TOO_LARGE, INVALID, "body_too_large")
             }
-            Self::NoEffect { .. } => Answer(StatusCode::UNPROCESSABLE_ENTITY, INVALID, "no_effect"),
-            Self::NonFiniteOutput { .. } => Answer(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                INVALID,
-                "non_finite_output",
-            ),
-            Self::GateNotPassed(_) => {
-                Answer(StatusCode::UNPROCESSABLE_ENTITY, INVALID, "gate_not_passed")
+            Self::NoEffect { .. } => Answer(UNPROCESSABLE, INVALID, "no_effect"),
+            Self::Degenerate { .. } => Answer(UNPROCESSABLE, INVALID, "degenerate"),
+            Self::Blend(error) => blend_answer(error),
+            Self::Memory(error) => memory_answer(error),
+            Self::NotReproducible { .. } => {
+                Answer(StatusCode::CONFLICT, CONFLICT, "not_reproducible")
             }
+            Self::GateNotPassed(_) => Answer(UNPROCESSABLE, INVALID, "gate_not_passed"),
             Self::Gate(error) => gate_answer(error),
             Self::Draining => Answer(StatusCode::SERVICE_UNAVAILABLE, OVERLOADED, "draining"),
             Self::Registry(error) => registry_answer(error),
             Self::Adapter(error) => adapter_answer(error),
-            Self::Store(StoreError::Adapter(error)) => adapter_answer(error),
-            Self::Store(error) => Answer(StatusCode::INTERNAL_SERVER_ERROR, SERVER, error.code()),
+            Self::Store(error) => store_answer(error),
             Self::Submit(error) => submit_answer(error),
-            Self::Engine(EngineError::Stopped) => {
-                Answer(StatusCode::INTERNAL_SERVER_ERROR, SERVER, "engine_stopped")
-            }
-            Self::Engine(EngineError::Device { .. }) => {
-                Answer(StatusCode::INTERNAL_SERVER_ERROR, SERVER, "device_failed")
-            }
+            Self::Engine(EngineError::Stopped) => Answer(FAILED, SERVER, "engine_stopped"),
+            Self::Engine(EngineError::Device { .. }) => Answer(FAILED, SERVER, "device_failed"),
             Self::Template(_) => Answer(StatusCode::BAD_REQUEST, INVALID, "chat_template_failed"),
             Self::Data(error) => data_answer(error),
             Self::Prompt(_) => Answer(StatusCode::BAD_REQUEST, INVALID, "invalid_prompt"),
             Self::Plan(error) => plan_answer(error),
-            Self::Internal(_) => {
-                Answer(StatusCode::INTERNAL_SERVER_ERROR, SERVER, "internal_error")
+            Self::InOtherWords { error, status, .. } => {
+                let Answer(_, kind, code) = error.answer();
+                match *status {
+                    StatusCode::BAD_REQUEST => Answer(*status, INVALID, code),
+                    _ => Answer(*status, kind, code),
+                }
             }
+            Self::Internal(_) => Answer(FAILED, SERVER, "internal_error"),
         }
     }
 
@@ -331,58 +379,5 @@ impl ResponseError for ApiError {
             response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
         }
         response.json(self.body())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check(error: ApiError) -> (u16, &'static str, &'static str, bool) {
-        let response = error.error_response();
-        let detail = error.body().error;
-        let retry = response.headers().contains_key(header::RETRY_AFTER);
-        (response.status().as_u16(), detail.kind, detail.code, retry)
-    }
-
-    #[test]
-    fn statuses_are_those_of_the_contract() {
-        let full = SubmitError::QueueFull {
-            waiting: 3,
-            limit: 3,
-        };
-        let long = SubmitError::TooLong {
-            tokens: 9_001,
-            limit: 8_192,
-        };
-        let escapes = AdapterError::PathEscapes {
-            requested: "../x".to_owned(),
-        };
-        let missing = RegistryError::NotLoaded {
-            name: "tone".to_owned(),
-        };
-        assert_eq!(check(full.into()), (429, OVERLOADED, "queue_full", true));
-        assert_eq!(
-            check(ApiError::Draining),
-            (503, OVERLOADED, "draining", true)
-        );
-        assert_eq!(check(long.into()), (413, INVALID, "prompt_too_long", false));
-        assert_eq!(check(escapes.into()), (422, INVALID, "path_escapes", false));
-        assert_eq!(check(missing.into()).0, 404);
-        assert_eq!(
-            check(ApiError::Forbidden),
-            (403, AUTHENTICATION, "insufficient_scope", false)
-        );
-        assert_eq!(
-            check(ApiError::not_supported("suffix", "x")),
-            (400, INVALID, "not_supported", false)
-        );
-    }
-
-    #[test]
-    fn an_internal_error_keeps_its_cause_to_the_log() {
-        let error = ApiError::internal(anyhow::anyhow!("secret path"));
-        assert!(!error.body().error.message.contains("secret"));
-        assert_eq!(check(error).0, 500);
     }
 }

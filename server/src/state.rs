@@ -5,14 +5,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use adapters::{Limits, Registry, Store};
+use adapters::{AdapterStore, Limits, RESERVED_NAMES, Registry};
 use engine::{Engine, PreparedAdapter};
 use tasks::Catalog;
 
 use crate::configuration::Configuration;
 use crate::error::ApiError;
 use crate::evaluation::Evaluations;
+use crate::inference::receipt::Fingerprint;
+use crate::inference::scales::DefaultScales;
 use crate::loading::NameLocks;
+use crate::loading::startup::pretrained_directories;
 use crate::metrics::Metrics;
 
 /// The parts of a running server.
@@ -24,9 +27,11 @@ pub struct State {
     /// The base model, behind its queue.
     pub engine: Engine,
     /// Names of adapters and the versions they point at.
-    pub registry: Arc<Registry<PreparedAdapter>>,
-    /// Adapters on disk.
-    pub store: Store,
+    pub registry: Registry<PreparedAdapter>,
+    /// Blends of adapters that requests asked for, by what they are made of.
+    pub blends: Registry<PreparedAdapter>,
+    /// Adapters where they outlive the process.
+    pub store: Arc<dyn AdapterStore>,
     /// Tasks' data and prompts.
     pub catalog: Catalog,
     /// What /metrics shows.
@@ -35,6 +40,12 @@ pub struct State {
     pub evaluations: Evaluations,
     /// One lock per adapter name, held by whoever changes what the name means.
     pub name_locks: NameLocks,
+    /// One lock per version that is being brought back into memory.
+    pub residency_locks: NameLocks,
+    /// What the receipts of all answers have in common.
+    pub fingerprint: Fingerprint,
+    /// What requests through llama.cpp's interface run on when they choose no adapter.
+    pub default_scales: DefaultScales,
     /// Folders of the adapters that came with `--pretrained`, by name; their files are not in the store.
     pub pretrained: HashMap<String, PathBuf>,
     /// When the process started, seconds since 1970.
@@ -48,8 +59,8 @@ pub struct Parts {
     pub configuration: Configuration,
     /// The base model, behind its queue.
     pub engine: Engine,
-    /// Adapters on disk.
-    pub store: Store,
+    /// Adapters where they outlive the process.
+    pub store: Arc<dyn AdapterStore>,
     /// Tasks' data and prompts.
     pub catalog: Catalog,
     /// Evaluation jobs of earlier runs.
@@ -64,17 +75,23 @@ impl State {
     pub fn new(parts: Parts) -> Result<Self, prometheus::Error> {
         let own_name = || parts.engine.base().name.to_lowercase();
         let served_name = parts.configuration.served_name.clone();
+        let registry = Registry::new(parts.configuration.adapter_memory());
+        let pretrained = pretrained_directories(parts.configuration.pretrained.as_deref());
         Ok(Self {
+            fingerprint: Fingerprint::of(&parts.engine, parts.configuration.activation_bits),
             served_name: served_name.unwrap_or_else(own_name),
             configuration: parts.configuration,
             engine: parts.engine,
-            registry: Arc::new(Registry::new()),
+            blends: registry.beside(),
+            registry,
             store: parts.store,
             catalog: parts.catalog,
             metrics: Metrics::new()?,
             evaluations: parts.evaluations,
             name_locks: NameLocks::default(),
-            pretrained: HashMap::new(),
+            residency_locks: NameLocks::default(),
+            pretrained,
+            default_scales: DefaultScales::default(),
             started: unix_seconds(),
             draining: AtomicBool::new(false),
         })
@@ -87,8 +104,8 @@ impl State {
 
     /// Names an adapter may not have.
     pub fn reserved_names(&self) -> [&str; 3] {
-        // `evaluations` is a folder of the store beside the adapters'.
-        [self.served_name(), "base", "evaluations"]
+        // The last is a folder of the store beside the adapters'.
+        [self.served_name(), "base", RESERVED_NAMES[0]]
     }
 
     /// What an adapter's files may be at most.

@@ -51,3 +51,59 @@ async fn a_key_opens_the_routes_of_its_scope_and_no_others() {
     app.place("x", 3);
     assert_eq!(admin.load_path("x", "x").await.status, 201);
 }
+
+#[tokio::test]
+async fn other_interfaces_ask_for_the_same_keys_in_their_own_words() {
+    let app = guarded().await;
+    let inference = app.client.with_key("for-inference");
+    let load = json!({"lora_name": "x", "lora_path": "x"});
+    for (path, body) in [
+        ("/load_lora_adapter", load.clone()),
+        ("/unload_lora_adapter", load),
+        ("/lora-adapters", json!([])),
+        ("/v2/repository/models/x/load", json!({})),
+        ("/v2/repository/models/x/unload", json!({})),
+    ] {
+        let refused = inference.post(path, &body).await;
+        assert_eq!(refused.status, 403, "{path}: {}", refused.body);
+    }
+    let tensor = json!({"name": "text_input", "shape": [1], "datatype": "BYTES", "data": ["a"]});
+    for (path, body, error) in [
+        ("/", json!({"inputs": "a"}), "/error_type"),
+        ("/generate", json!({"inputs": "a"}), "/error_type"),
+        ("/generate", json!({"text": "a"}), "/error"),
+        ("/generate_stream", json!({"inputs": "a"}), "/error_type"),
+        (
+            "/completion",
+            json!({"prompt": "a", "n_predict": 1}),
+            "/error/code",
+        ),
+        (
+            "/completions",
+            json!({"prompt": "a", "n_predict": 1}),
+            "/error/code",
+        ),
+        (
+            "/v2/models/tiny/infer",
+            json!({ "inputs": [tensor] }),
+            "/error",
+        ),
+        ("/v2/repository/index", json!({}), "/error"),
+    ] {
+        let refused = app.client.post(path, &body).await;
+        assert_eq!(refused.status, 401, "{path}: {}", refused.body);
+        assert!(
+            refused.json().pointer(error).is_some(),
+            "{path}: {}",
+            refused.body
+        );
+        assert_eq!(refused.header("www-authenticate"), Some("Bearer"), "{path}");
+        assert_eq!(inference.post(path, &body).await.status, 200, "{path}");
+    }
+    assert_eq!(app.client.get("/lora-adapters").await.status, 401);
+    assert_eq!(inference.get("/lora-adapters").await.status, 200);
+    assert_eq!(app.client.get("/v2/models/tiny").await.status, 401);
+    for path in ["/info", "/v2", "/v2/health/live", "/v2/health/ready"] {
+        assert_eq!(app.client.get(path).await.status, 200, "{path}");
+    }
+}

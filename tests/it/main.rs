@@ -1,5 +1,6 @@
 //! The one integration binary. Each file asks one part of the public HTTP surface, through `harness`, of a server that runs in
-//! this process on a free port, with a tiny model of random weights or, where a test says so, the real one.
+//! this process on a free port, or in one of its own that is killed, with a tiny model of random weights or, where a test says so,
+//! the real one.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod adapters;
@@ -7,24 +8,35 @@ mod auth;
 mod bad_adapters;
 mod bad_requests;
 mod batch;
+mod blends;
+mod canary;
 mod chat;
 mod classify;
+mod compare;
 mod completions;
 mod conditional_changes;
+mod crash_loop;
 mod evaluation_jobs;
 mod evaluations;
 mod harness;
+mod history;
 mod hub;
 mod limits;
+mod llama_cpp_dialect;
+mod memory;
 mod metrics;
 mod models;
+mod open_inference_dialect;
 mod openapi;
 mod operations;
 mod prefix_cache;
 mod real_model;
+mod receipts;
 mod score;
+mod sglang_dialect;
 mod streaming;
 mod swap;
+mod tgi_dialect;
 mod tidy;
 mod tokenizer;
 mod vllm_dialect;

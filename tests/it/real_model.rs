@@ -188,17 +188,8 @@ async fn the_trained_adapters_know_good_from_bad() {
         return;
     };
     let app = start(base).await;
-    let pretrained = Path::new(env!("CARGO_MANIFEST_DIR")).join("../pretrained");
     for name in ["sentiment-ft", "sentiment-fticl"] {
-        let target = app.adapters_root().join(name);
-        fs_err::create_dir_all(&target).unwrap();
-        for file in [
-            "adapter_config.json",
-            "adapter_model.safetensors",
-            "manifest.json",
-        ] {
-            fs_err::copy(pretrained.join(name).join(file), target.join(file)).unwrap();
-        }
+        place_pretrained(&app, name);
         app.client.load_path(name, name).await.expect(201);
         let inputs = [
             "Wonderful headphones, the sound is rich and they are so comfortable. I love them.",
@@ -222,5 +213,79 @@ async fn the_trained_adapters_know_good_from_bad() {
             ["positive", "negative", "positive", "negative"],
             "{name}"
         );
+    }
+}
+
+/// Fine-tuning on one kind of question helped there and hurt on others; only the gate on the others sees it.
+#[tokio::test]
+async fn the_gate_refuses_what_is_better_at_home_and_worse_abroad() {
+    let Some(base) = real_model("the_gate_refuses_what_is_better_at_home_and_worse_abroad") else {
+        return;
+    };
+    let app = start(base).await;
+    place_pretrained(&app, "sentiment-ft");
+    place_pretrained(&app, "question-ft");
+    app.client
+        .load_path("question", "sentiment-ft")
+        .await
+        .expect(201);
+    let before = app.client.adapter("question").await.expect(200)["active_version"].clone();
+    let body = json!({"path": "question-ft"});
+    let card = app
+        .client
+        .put("/v1/adapters/question?activate=false", &body)
+        .await
+        .expect(200);
+    let candidate = card["versions"][1]["version"].clone();
+    let promotion = |kind: &str, dataset: &str| {
+        json!({
+            "version": candidate, "datasets": [dataset], "shots": [4], "limit": 16,
+            "gate": {"metric": "rouge_l", "kind": kind, "min_delta": -0.02, "against": "base"},
+        })
+    };
+
+    let refused = app
+        .client
+        .promote("question", &promotion("out_of_domain", "sciqa"))
+        .await;
+    refused.expect_error(422, "gate_not_passed", &["nothing was changed"]);
+    let found = &refused.json()["error"]["gate"];
+    assert_eq!(found["passed"], false);
+    assert_eq!(found["n"], 16);
+    let (value, reference) = (
+        found["value"].as_f64().unwrap(),
+        found["reference"].as_f64().unwrap(),
+    );
+    assert!(value < reference, "{found}");
+    assert!(found["delta_ci95"][0].as_f64().unwrap() < -0.02, "{found}");
+    assert_eq!(
+        app.client.adapter("question").await.expect(200)["active_version"],
+        before
+    );
+
+    let passed = app
+        .client
+        .promote("question", &promotion("in_domain", "socialqa"))
+        .await
+        .expect(200);
+    assert_eq!(passed["active_version"], candidate);
+    assert!(
+        passed["gate"]["delta_ci95"][0].as_f64().unwrap() > 0.0,
+        "{passed}"
+    );
+    assert_eq!(passed["history"][1]["cause"], "promote");
+}
+
+/// Puts an adapter that was trained here under the adapters root of a server.
+fn place_pretrained(app: &App, name: &str) {
+    let pretrained = Path::new(env!("CARGO_MANIFEST_DIR")).join("../pretrained");
+    let target = app.adapters_root().join(name);
+    fs_err::create_dir_all(&target).unwrap();
+    for file in [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "manifest.json",
+    ] {
+        fs_err::copy(pretrained.join(name).join(file), target.join(file)).unwrap();
     }
 }

@@ -41,7 +41,11 @@ async fn a_name_in_use_needs_load_inplace() {
     let second = app.place("second", 4);
     load(&app, json!({"lora_name": "x", "lora_path": "first"})).await;
     let refused = load(&app, json!({"lora_name": "x", "lora_path": "second"})).await;
-    assert!(matches!(refused.status, 400 | 409), "{}", refused.body);
+    refused.expect_error(
+        400,
+        "adapter_already_loaded",
+        &["The lora adapter 'x' has already been loaded. If you want to load the adapter in place, set 'load_inplace' to True."],
+    );
     let replaced = load(
         &app,
         json!({"lora_name": "x", "lora_path": "second", "load_inplace": true}),
@@ -74,5 +78,9 @@ async fn missing_names_and_paths_are_refused() {
         assert_eq!(reply.status, 400, "{body}: {}", reply.body);
         assert!(reply.body.contains(word), "{body}: {}", reply.body);
     }
-    assert_eq!(unload(&app, "nobody").await.status, 404);
+    unload(&app, "nobody").await.expect_error(
+        404,
+        "adapter_not_found",
+        &["The lora adapter 'nobody' cannot be found."],
+    );
 }

@@ -5,141 +5,98 @@
 use std::sync::Arc;
 
 use super::{Entry, RegistryError, VersionStatus};
-use crate::Version;
-use crate::lease::Loaded;
+use crate::lease::Slot;
+use crate::{ActivePointer, PointerTag, Version, Weights};
 
-/// The immutable state of a name. `active` and, when there is one, `previous` are among `retained`.
-pub(super) struct NameState<W> {
-    pub(super) active: Arc<Loaded<W>>,
-    previous: Option<Version>,
-    retained: Vec<Arc<Loaded<W>>>,
+/// The immutable state of a name. Every version its pointer names is among `retained`.
+pub(super) struct NameState<W: Weights> {
+    pointer: ActivePointer,
+    tag: Option<PointerTag>,
+    active: Arc<Slot<W>>,
+    /// With its share of the requests, in percent.
+    canary: Option<(Arc<Slot<W>>, f64)>,
+    retained: Vec<Arc<Slot<W>>>,
 }
 
-/// What follows a state.
-pub(super) enum Next<W> {
-    Unchanged,
-    Replaced(NameState<W>),
-    Removed,
-}
-
-impl<W> NameState<W> {
-    pub(super) fn first(loaded: Arc<Loaded<W>>) -> Self {
-        Self {
-            active: Arc::clone(&loaded),
-            previous: None,
-            retained: vec![loaded],
+impl<W: Weights> NameState<W> {
+    /// A name that points at some of `retained`.
+    ///
+    /// # Errors
+    /// `UnknownVersion` when the pointer names a version that is not retained.
+    pub(super) fn new(
+        name: &str,
+        retained: Vec<Arc<Slot<W>>>,
+        (pointer, tag): (ActivePointer, Option<PointerTag>),
+    ) -> Result<Self, RegistryError> {
+        let slot_of = |version: &Version| {
+            let slot = retained
+                .iter()
+                .find(|slot| slot.summary.version == *version);
+            slot.cloned().ok_or_else(|| RegistryError::UnknownVersion {
+                name: name.to_owned(),
+                requested: version.to_string(),
+                known: versions(&retained).cloned().collect(),
+            })
+        };
+        for version in pointer.versions() {
+            slot_of(version)?;
         }
+        let active = slot_of(&pointer.active)?;
+        let canary = match &pointer.canary {
+            Some(canary) => Some((slot_of(&canary.version)?, canary.percent)),
+            None => None,
+        };
+        for slot in &retained {
+            slot.pin(pointer.pinned && Arc::ptr_eq(slot, &active));
+        }
+        Ok(Self {
+            pointer,
+            tag,
+            active,
+            canary,
+            retained,
+        })
     }
 
     pub(super) fn name(&self) -> &str {
         &self.active.name
     }
 
-    pub(super) fn active(&self) -> &Version {
-        &self.active.summary.version
+    pub(super) fn active(&self) -> &Arc<Slot<W>> {
+        &self.active
     }
 
-    pub(super) fn previous_loaded(&self) -> Option<&Arc<Loaded<W>>> {
-        self.previous
-            .as_ref()
-            .and_then(|previous| self.retained(previous))
+    /// The version for a request that drew `draw` of 100: the canary's share lies at the low end.
+    pub(super) fn drawn(&self, draw: f64) -> &Arc<Slot<W>> {
+        match &self.canary {
+            Some((slot, percent)) if draw < *percent => slot,
+            Some(_) | None => &self.active,
+        }
+    }
+
+    pub(super) fn retained(&self) -> &[Arc<Slot<W>>] {
+        &self.retained
     }
 
     /// The one retained version that starts with `prefix`.
-    pub(super) fn find(&self, prefix: &str) -> Result<&Arc<Loaded<W>>, RegistryError> {
-        let candidates: Vec<_> = self
-            .retained
-            .iter()
-            .filter(|loaded| loaded.summary.version.matches_prefix(prefix))
-            .collect();
-        match candidates.as_slice() {
-            [only] => Ok(only),
-            [] => Err(RegistryError::UnknownVersion {
-                name: self.name().to_owned(),
-                requested: prefix.to_owned(),
-                known: self.versions().cloned().collect(),
-            }),
-            several => Err(RegistryError::AmbiguousVersion {
-                name: self.name().to_owned(),
-                requested: prefix.to_owned(),
-                candidates: several
-                    .iter()
-                    .map(|loaded| loaded.summary.version.clone())
-                    .collect(),
-            }),
-        }
-    }
-
-    /// Retains `loaded` too, unless its version is retained already, and makes it active when asked to.
-    pub(super) fn with(&self, loaded: &Arc<Loaded<W>>, activate: bool) -> Next<W> {
-        match self.retained(&loaded.summary.version) {
-            Some(present) if activate => self.activated(present),
-            Some(_) => Next::Unchanged,
-            None => {
-                let mut retained = self.retained.clone();
-                retained.push(Arc::clone(loaded));
-                let (active, previous) = if activate {
-                    (Arc::clone(loaded), Some(self.active().clone()))
-                } else {
-                    (Arc::clone(&self.active), self.previous.clone())
-                };
-                Next::Replaced(Self {
-                    active,
-                    previous,
-                    retained,
-                })
-            }
-        }
-    }
-
-    /// Makes `target`, one of the retained, the active version.
-    pub(super) fn activated(&self, target: &Arc<Loaded<W>>) -> Next<W> {
-        if &target.summary.version == self.active() {
-            return Next::Unchanged;
-        }
-        Next::Replaced(Self {
-            active: Arc::clone(target),
-            previous: Some(self.active().clone()),
-            retained: self.retained.clone(),
-        })
-    }
-
-    /// Gives up a retained version.
-    pub(super) fn without(&self, version: &Version) -> Result<Next<W>, RegistryError> {
-        if self.retained.len() == 1 {
-            return Ok(Next::Removed);
-        }
-        if version == self.active() {
-            return Err(RegistryError::ActiveVersion {
-                name: self.name().to_owned(),
-                version: version.clone(),
-                others: self
-                    .versions()
-                    .filter(|other| *other != version)
-                    .cloned()
-                    .collect(),
-            });
-        }
-        Ok(Next::Replaced(Self {
-            active: Arc::clone(&self.active),
-            previous: self.previous.clone().filter(|previous| previous != version),
-            retained: self
-                .retained
-                .iter()
-                .filter(|loaded| &loaded.summary.version != version)
-                .cloned()
-                .collect(),
-        }))
+    pub(super) fn find(&self, prefix: &str) -> Result<&Arc<Slot<W>>, RegistryError> {
+        let position = super::one_of(
+            self.name(),
+            prefix,
+            &versions(&self.retained).collect::<Vec<_>>(),
+        )?;
+        Ok(&self.retained[position])
     }
 
     pub(super) fn entry(&self) -> Entry {
         let versions: Vec<_> = self
             .retained
             .iter()
-            .map(|loaded| VersionStatus {
-                summary: loaded.summary.clone(),
-                active: &loaded.summary.version == self.active(),
-                in_flight: loaded.in_flight(),
+            .map(|slot| VersionStatus {
+                summary: slot.summary.clone(),
+                active: Arc::ptr_eq(slot, &self.active),
+                in_flight: slot.in_flight(),
+                resident_bytes: slot.resident_bytes(),
             })
             .collect();
         Entry {
@@ -149,19 +106,13 @@ impl<W> NameState<W> {
                 .map(|status| status.summary.created)
                 .min()
                 .expect("a name retains its active version at least"),
-            active: self.active().clone(),
-            previous: self.previous.clone(),
+            pointer: self.pointer.clone(),
+            tag: self.tag.clone(),
             versions,
         }
     }
+}
 
-    fn retained(&self, version: &Version) -> Option<&Arc<Loaded<W>>> {
-        self.retained
-            .iter()
-            .find(|loaded| &loaded.summary.version == version)
-    }
-
-    fn versions(&self) -> impl Iterator<Item = &Version> {
-        self.retained.iter().map(|loaded| &loaded.summary.version)
-    }
+fn versions<W: Weights>(retained: &[Arc<Slot<W>>]) -> impl Iterator<Item = &Version> {
+    retained.iter().map(|slot| &slot.summary.version)
 }

@@ -5,7 +5,17 @@ use std::sync::Weak;
 use insta::assert_snapshot;
 
 use super::*;
-use crate::{Manifest, Method};
+use crate::{Canary, Cause, Manifest, Method};
+
+/// Weights of a version: its number, and how many bytes it takes.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Fake(pub(super) u8, pub(super) usize);
+
+impl Weights for Fake {
+    fn bytes(&self) -> usize {
+        self.1
+    }
+}
 
 /// The version whose digits all repeat those of `number`.
 pub(super) fn version(number: u8) -> Version {
@@ -15,10 +25,10 @@ pub(super) fn version(number: u8) -> Version {
         .expect("64 hex digits")
 }
 
-pub(super) fn summary(version: Version, created: u64) -> Summary {
+pub(super) fn summary(number: u8) -> Summary {
     Summary {
-        version,
-        created,
+        version: version(number),
+        created: 1_000 + u64::from(number),
         bytes: 4_096,
         task: Some("sentiment".to_owned()),
         method: Method::Ft,
@@ -27,252 +37,261 @@ pub(super) fn summary(version: Version, created: u64) -> Summary {
         target_modules: vec!["q_proj".to_owned(), "v_proj".to_owned()],
         base_model: "tiny".to_owned(),
         manifest: Manifest::default(),
+        proof: None,
     }
 }
 
-/// Loads version `number` with `number` for weights; hands back a look at them.
-pub(super) fn load(
-    registry: &Registry<u8>,
-    number: u8,
-    policy: Policy,
-    activate: bool,
-) -> Result<Weak<u8>, RegistryError> {
-    let weights = Arc::new(number);
+/// Publishes a version, active from now on, with weights of 10 bytes; hands back a look at them.
+pub(super) fn load(registry: &Registry<Fake>, name: &str, number: u8) -> Weak<Fake> {
+    let pointer = match registry.get(name) {
+        None => ActivePointer::first(version(number), 0),
+        Some(entry) => entry.pointer.activated(&version(number), 0, Cause::Load),
+    };
+    registry
+        .publish(name, [summary(number)], (pointer, None))
+        .expect("its versions are retained");
+    let weights = Arc::new(Fake(number, 10));
     let watched = Arc::downgrade(&weights);
-    let summary = summary(version(number), 1_000 + u64::from(number));
-    registry.insert("mood", summary, weights, policy, activate)?;
-    Ok(watched)
+    let hold = registry.hold_version(name, version(number).as_str());
+    let _lease = registry
+        .place(hold.expect("published"), &weights)
+        .expect("there is room");
+    watched
 }
 
-/// Versions 1 to `count`, each activated in turn.
-pub(super) fn loaded(count: u8) -> Registry<u8> {
-    let registry = Registry::new();
+pub(super) fn lease(registry: &Registry<Fake>, name: &str) -> Lease<Fake> {
+    let hold = registry.hold(name).expect("published");
+    hold.lease().expect("in memory")
+}
+
+fn loaded(count: u8) -> Registry<Fake> {
+    let registry = Registry::new(1_000);
     for number in 1..=count {
-        load(&registry, number, Policy::Upsert, true).expect("upsert takes everything");
+        load(&registry, "mood", number);
     }
     registry
 }
 
-pub(super) fn entry(registry: &Registry<u8>) -> Entry {
-    registry.get("mood").expect("loaded above")
+/// (digits, active, in flight, bytes in memory) of each version.
+fn statuses(registry: &Registry<Fake>, name: &str) -> Vec<(String, bool, usize, usize)> {
+    let entry = registry.get(name).expect("published");
+    let statuses = entry.versions.iter().map(|status| {
+        let digits = status.summary.version.as_str()[..2].to_owned();
+        (
+            digits,
+            status.active,
+            status.in_flight,
+            status.resident_bytes,
+        )
+    });
+    statuses.collect()
 }
 
-/// (digits, active, in flight) of each version.
-pub(super) fn statuses(registry: &Registry<u8>) -> Vec<(String, bool, usize)> {
-    entry(registry)
-        .versions
-        .iter()
-        .map(|status| {
-            let digits = status.summary.version.as_str()[..2].to_owned();
-            (digits, status.active, status.in_flight)
-        })
-        .collect()
+fn of(number: u8, active: bool, in_flight: usize, bytes: usize) -> (String, bool, usize, usize) {
+    (format!("{number:02x}"), active, in_flight, bytes)
 }
 
 #[test]
 fn a_lease_held_across_a_swap_keeps_the_old_weights_until_it_drops() {
-    let registry = Registry::new();
-    let old = load(&registry, 1, Policy::Create, true).expect("the name is free");
-    let lease = registry.lease("mood").expect("loaded");
-    load(&registry, 2, Policy::Upsert, true).expect("upsert");
+    let registry = Registry::new(1_000);
+    let old = load(&registry, "mood", 1);
+    let held = lease(&registry, "mood");
+    load(&registry, "mood", 2);
+    let entry = registry.entry("mood").expect("published");
+    let pointer = entry.without(&version(1)).expect("not active any more");
+    let pointer = pointer.map(|pointer| (pointer, None));
     registry
-        .remove_version("mood", version(1).as_str())
-        .expect("not active any more");
+        .remove_version("mood", &version(1), pointer)
+        .expect("not named any more");
 
-    assert_eq!(**lease.weights(), 1);
-    assert_eq!(lease.summary().version, version(1));
-    assert_eq!(**registry.lease("mood").expect("loaded").weights(), 2);
+    assert_eq!(held.weights().0, 1);
+    assert_eq!(held.summary().version, version(1));
+    assert_eq!(lease(&registry, "mood").weights().0, 2);
     assert!(old.upgrade().is_some());
-    drop(lease);
+    assert_eq!(registry.memory().used(), 20);
+    drop(held);
     assert!(old.upgrade().is_none());
+    assert_eq!(registry.memory().used(), 10);
 }
 
 #[test]
 fn leases_are_counted_by_version_clones_included() {
     let registry = loaded(1);
-    let first = registry.lease("mood").expect("loaded");
+    let first = lease(&registry, "mood");
     let clone = first.clone();
-    load(&registry, 2, Policy::Upsert, true).expect("upsert");
-    let second = registry.lease("mood").expect("loaded");
-    let count = |first, second| {
-        vec![
-            ("01".to_owned(), false, first),
-            ("02".to_owned(), true, second),
-        ]
-    };
+    load(&registry, "mood", 2);
+    let second = lease(&registry, "mood");
+    let count = |first, second| vec![of(1, false, first, 10), of(2, true, second, 10)];
 
-    assert_eq!(statuses(&registry), count(2, 1));
-    let old = registry
-        .lease_version("mood", "01010101")
-        .expect("retained");
-    assert_eq!((old.name(), **old.weights()), ("mood", 1));
-    assert_eq!(statuses(&registry), count(3, 1));
+    assert_eq!(statuses(&registry, "mood"), count(2, 1));
+    let old = registry.hold_version("mood", "01010101").expect("retained");
+    assert_eq!(old.name(), "mood");
+    assert_eq!(statuses(&registry, "mood"), count(3, 1));
     drop((first, second));
-    assert_eq!(statuses(&registry), count(2, 0));
+    assert_eq!(statuses(&registry, "mood"), count(2, 0));
     drop((clone, old));
-    assert_eq!(statuses(&registry), count(0, 0));
+    assert_eq!(statuses(&registry, "mood"), count(0, 0));
 }
 
 #[test]
 fn removal_frees_what_nobody_leases() {
-    let registry = Registry::new();
-    let one = load(&registry, 1, Policy::Create, true).expect("free");
-    let two = load(&registry, 2, Policy::Upsert, true).expect("upsert");
-    let lease = registry.lease("mood").expect("loaded");
-    registry.remove("mood").expect("loaded");
+    let registry = Registry::new(1_000);
+    let one = load(&registry, "mood", 1);
+    let two = load(&registry, "mood", 2);
+    let held = lease(&registry, "mood");
+    registry.remove("mood").expect("published");
 
     assert!(one.upgrade().is_none());
-    assert_eq!(**lease.weights(), 2);
+    assert_eq!(held.weights().0, 2);
     assert!(registry.get("mood").is_none());
     assert_eq!(registry.remove("mood"), Err(not_loaded("mood")));
-    drop(lease);
+    drop(held);
     assert!(two.upgrade().is_none());
+    assert_eq!(registry.memory().used(), 0);
 }
 
 #[test]
-fn create_wants_a_free_name() {
-    let registry = loaded(1);
-    for number in [1, 2] {
-        let error = load(&registry, number, Policy::Create, true).unwrap_err();
-        assert_eq!(
-            error,
-            RegistryError::AlreadyLoaded {
-                name: "mood".to_owned(),
-                active: version(1)
-            }
-        );
-    }
-    assert_eq!(entry(&registry).versions.len(), 1);
-}
-
-#[test]
-fn inserting_the_same_content_again_keeps_the_loaded_weights() {
+fn publishing_the_same_content_again_keeps_the_weights_that_are_there() {
     let registry = loaded(2);
-    let before = Arc::clone(registry.lease("mood").expect("loaded").weights());
-    let again = load(&registry, 2, Policy::Upsert, true).expect("upsert");
-
+    let before = Arc::clone(lease(&registry, "mood").weights());
+    let again = load(&registry, "mood", 2);
     assert!(again.upgrade().is_none());
-    assert!(Arc::ptr_eq(
-        &before,
-        registry.lease("mood").expect("loaded").weights()
-    ));
-    let entry = entry(&registry);
-    assert_eq!(
-        (entry.active, entry.previous),
-        (version(2), Some(version(1)))
-    );
-    assert_eq!(entry.versions.len(), 2);
-
-    load(&registry, 1, Policy::Upsert, true).expect("activates what is retained");
-    let entry = self::entry(&registry);
-    assert_eq!(
-        (entry.active, entry.previous),
-        (version(1), Some(version(2)))
-    );
+    assert!(Arc::ptr_eq(&before, lease(&registry, "mood").weights()));
+    let entry = registry.entry("mood").expect("published");
+    assert_eq!(entry.pointer.previous, Some(version(1)));
     assert_eq!((entry.created, entry.versions.len()), (1_001, 2));
+    assert_eq!(registry.memory().used(), 20);
 }
 
 #[test]
-fn without_activation_a_version_waits_beside_the_active_one() {
-    let registry = Registry::new();
-    load(&registry, 1, Policy::Create, false).expect("free");
-    load(&registry, 2, Policy::Upsert, false).expect("upsert");
-    let entry = entry(&registry);
-    assert_eq!((entry.active, entry.previous), (version(1), None));
-    assert_eq!(registry.activate("mood", "02020202", None), Ok(version(2)));
-    assert_eq!(registry.activate("mood", "02020202", None), Ok(version(2)));
-    assert_eq!(self::entry(&registry).previous, Some(version(1)));
-}
-
-#[test]
-fn compare_and_swap_looks_at_the_active_version() {
-    let registry = Registry::new();
-    let swap = |expected| Policy::CompareAndSwap(version(expected));
-    assert_eq!(
-        load(&registry, 1, swap(1), true).unwrap_err(),
-        not_loaded("mood")
-    );
-    load(&registry, 1, Policy::Create, true).expect("free");
-    load(&registry, 2, swap(1), true).expect("1 is active");
-    let lost = load(&registry, 3, swap(1), true).unwrap_err();
-    assert_eq!(
-        lost,
-        RegistryError::LostCompareAndSwap {
-            name: "mood".to_owned(),
-            expected: version(1).as_str().to_owned(),
-            active: version(2)
-        }
-    );
-    assert_eq!(
-        registry.activate("mood", "01010101", Some(version(1).as_str())),
-        Err(lost)
-    );
-    assert_eq!(
-        registry.activate("mood", "01010101", Some("02020202")),
-        Ok(version(1))
-    );
-    assert_eq!(entry(&registry).versions.len(), 2);
-}
-
-#[test]
-fn rolling_back_twice_toggles() {
-    let registry = loaded(3);
-    assert_eq!(registry.rollback("mood"), Ok(version(2)));
-    assert_eq!(registry.rollback("mood"), Ok(version(3)));
-    registry
-        .remove_version("mood", "02020202")
-        .expect("not active");
-    assert_eq!(
-        registry.rollback("mood"),
-        Err(RegistryError::NothingToRollBack {
-            name: "mood".to_owned(),
-            active: version(3)
-        })
-    );
-}
-
-#[test]
-fn the_active_version_of_several_stays() {
+fn a_pointer_names_retained_versions_only() {
     let registry = loaded(2);
+    let entry = registry.entry("mood").expect("published");
+    let elsewhere = entry.pointer.activated(&version(7), 0, Cause::Activate);
+    let error = registry
+        .point("mood", (elsewhere, None))
+        .expect_err("7 is not there");
+    assert_snapshot!(error, @"adapter 'mood' has no version '0707070707070707070707070707070707070707070707070707070707070707'; give one of these, or its first 8 or more hex digits: 0101010101010101010101010101010101010101010101010101010101010101, 0202020202020202020202020202020202020202020202020202020202020202");
     assert_eq!(
-        registry.remove_version("mood", "02020202"),
-        Err(RegistryError::ActiveVersion {
-            name: "mood".to_owned(),
-            version: version(2),
-            others: vec![version(1)]
-        })
+        registry.entry("mood").expect("published").pointer,
+        entry.pointer
     );
-    registry
-        .remove_version("mood", "01010101")
-        .expect("not active");
-    registry
-        .remove_version("mood", "02020202")
-        .expect("the last one");
-    assert!(registry.list().is_empty());
 }
 
 #[test]
-fn a_prefix_names_exactly_one_version() {
-    let registry = Registry::new();
-    for tail in ["0", "1"] {
-        let version: Version = format!("{}{}", "ab".repeat(31), tail.repeat(2))
-            .parse()
-            .expect("64 hex digits");
-        let summary = summary(version, 5);
-        registry
-            .insert("mood", summary, Arc::new(tail), Policy::Upsert, true)
-            .expect("upsert");
-    }
-    let whole = format!("{}00", "ab".repeat(31));
+fn what_may_follow_an_entry() {
+    let registry = loaded(3);
+    let entry = registry.entry("mood").expect("published");
+    assert_eq!(entry.resolve("02020202"), Ok(&version(2)));
     assert_eq!(
-        registry.resolve("mood", &whole),
-        Ok(whole.parse().expect("64 hex digits"))
-    );
-    assert_snapshot!(registry.lease_version("mood", "abababab").unwrap_err(), @"'abababab' stands for 2 versions of adapter 'mood'; give more digits of one of these: ababababababababababababababababababababababababababababababab00, ababababababababababababababababababababababababababababababab11");
-    assert_snapshot!(registry.resolve("mood", "cdcdcdcd").unwrap_err(), @"adapter 'mood' has no version 'cdcdcdcd'; give one of these, or its first 8 or more hex digits: ababababababababababababababababababababababababababababababab00, ababababababababababababababababababababababababababababababab11");
-    assert_eq!(
-        registry.resolve("mood", "abababa").unwrap_err().code(),
+        entry.resolve("0202").expect_err("short").code(),
         "version_not_found"
     );
-    assert_snapshot!(registry.lease("moody").unwrap_err(), @"no adapter named 'moody' is loaded");
+    assert_eq!(entry.expect_active("03030303"), Ok(()));
+    let lost = entry.expect_active("01010101").expect_err("3 is active");
+    assert_eq!(lost.code(), "compare_and_swap_lost");
+    assert_eq!(
+        entry.rolled_back(9).expect("2 was before").active,
+        version(2)
+    );
+    let stuck = entry.without(&version(3)).expect_err("3 is active");
+    assert_eq!(stuck.code(), "version_is_active");
+    let rest = entry
+        .without(&version(2))
+        .expect("idle")
+        .expect("two are left");
+    assert_eq!((rest.active, rest.previous), (version(3), None));
+    // 1 is neither active nor the one before.
+    assert_eq!(entry.superfluous(1), [version(1)]);
+    assert_eq!(entry.superfluous(3), []);
+    let alone = loaded(1).entry("mood").expect("published");
+    assert_eq!(alone.without(&version(1)), Ok(None));
+    assert_eq!(
+        alone.rolled_back(9).expect_err("nothing before").code(),
+        "nothing_to_roll_back"
+    );
+}
+
+#[test]
+fn a_canary_gets_its_share_of_the_draws() {
+    let registry = loaded(2);
+    let mut pointer = registry.entry("mood").expect("published").pointer;
+    pointer.canary = Some(Canary {
+        version: version(1),
+        percent: 25.0,
+    });
+    registry
+        .point("mood", (pointer, None))
+        .expect("both are retained");
+    let drawn = |draw| {
+        let hold = registry.hold_drawn("mood", draw).expect("published");
+        hold.summary().version.clone()
+    };
+    assert_eq!(drawn(0.0), version(1));
+    assert_eq!(drawn(24.9), version(1));
+    assert_eq!(drawn(25.0), version(2));
+    assert_eq!(
+        registry.hold("mood").expect("published").summary().version,
+        version(2)
+    );
+}
+
+#[test]
+fn the_longest_unused_leaves_and_comes_back() {
+    let registry = Registry::new(25);
+    load(&registry, "one", 1);
+    load(&registry, "two", 2);
+    drop(lease(&registry, "one"));
+    load(&registry, "three", 3);
+    assert_eq!(statuses(&registry, "one"), [of(1, true, 0, 10)]);
+    assert_eq!(statuses(&registry, "two"), [of(2, true, 0, 0)]);
+    assert_eq!(
+        (registry.memory().used(), registry.memory().evictions()),
+        (20, 1)
+    );
+
+    let hold = registry.hold("two").expect("still registered");
+    let hold = hold.lease().expect_err("not in memory");
+    let back = registry
+        .place(hold, &Arc::new(Fake(2, 10)))
+        .expect("one is idle");
+    assert_eq!(back.weights().0, 2);
+    assert_eq!(statuses(&registry, "one"), [of(1, true, 0, 0)]);
+}
+
+#[test]
+fn what_is_in_use_or_pinned_stays() {
+    let registry = Registry::new(20);
+    load(&registry, "one", 1);
+    load(&registry, "two", 2);
+    let mut pinned = registry.entry("one").expect("published").pointer;
+    pinned.pinned = true;
+    registry.point("one", (pinned, None)).expect("retained");
+    let used = lease(&registry, "two");
+    let pointer = ActivePointer::first(version(3), 0);
+    registry
+        .publish("three", [summary(3)], (pointer, None))
+        .expect("new");
+    let place = |bytes| {
+        let hold = registry.hold("three").expect("published");
+        registry.place(hold, &Arc::new(Fake(3, bytes))).map(drop)
+    };
+    assert_snapshot!(place(10).expect_err("full"), @"adapter 'three' takes 10 bytes in memory; of 20 bytes 20 are taken by adapters that are in use or pinned; try again later");
+    assert_snapshot!(place(21).expect_err("too large"), @"adapter 'three' takes 21 bytes in memory and all adapters together may take 20; start the server with a larger --adapter-memory-bytes");
+    drop(used);
+    place(10).expect("two is idle now");
+    assert_eq!(statuses(&registry, "one"), [of(1, true, 0, 10)]);
+    assert_eq!(statuses(&registry, "two"), [of(2, true, 0, 0)]);
+}
+
+#[test]
+fn registries_beside_each_other_share_the_memory() {
+    let registry = Registry::new(25);
+    let blends = registry.beside();
+    load(&registry, "one", 1);
+    load(&blends, "both", 2);
+    load(&blends, "other", 3);
+    assert_eq!(statuses(&registry, "one"), [of(1, true, 0, 0)]);
+    assert_eq!(registry.memory().used(), 20);
+    assert!(registry.get("both").is_none());
 }

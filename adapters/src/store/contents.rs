@@ -1,25 +1,34 @@
-//! What a store holds: a reading of the disk that fails for nothing less than an unreadable root.
+//! What a store holds: for a folder, a reading of the disk that fails for nothing less than an unreadable root.
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use thiserror::Error;
 
-use super::active::{self, Active};
-use super::{STAGING, Store};
+use super::directory::{POINTER, QUARANTINE, STAGING, read_pointer};
+use super::{ActivePointer, Pointed, PointerTag, RESERVED_NAMES, StoreError};
 use crate::{AdapterError, AdapterFiles, AdapterName, Limits, Version, WEIGHTS_FILE};
 
 /// One name in the store.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct StoredAdapter {
     /// The adapter's name.
     pub name: String,
-    /// The version recorded as active; without a usable record, the newest. Always one of `versions`.
-    pub active: Version,
-    /// The version recorded as active before, when it is one of `versions`.
-    pub previous: Option<Version>,
-    /// Every intact version with its directory, oldest first by the time its weights were written.
-    pub versions: Vec<(Version, PathBuf)>,
+    /// What the name points at; without a usable pointer, the newest version. All it names are among `versions`.
+    pub pointer: ActivePointer,
+    /// The tag of the stored pointer, `None` when none is stored.
+    pub tag: Option<PointerTag>,
+    /// Every version, oldest first by the time its weights were written.
+    pub versions: Vec<StoredVersion>,
+}
+
+/// One version of a name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StoredVersion {
+    /// When its weights were written, seconds since 1970.
+    pub written: u64,
+    /// The version.
+    pub version: Version,
 }
 
 /// Everything under a store's root.
@@ -36,6 +45,8 @@ pub struct StoreContents {
 pub struct IgnoredEntry {
     /// Where it is.
     pub path: PathBuf,
+    /// The version it is, when it is one; [`super::AdapterStore::quarantine`] takes it out of the way.
+    pub version: Option<(String, Version)>,
     /// Why it was passed over.
     pub reason: IgnoredReason,
 }
@@ -67,7 +78,10 @@ pub enum IgnoredReason {
     /// A directory or record that cannot be read.
     #[error("damaged: {0}")]
     Io(#[from] std::io::Error),
-    /// A record that names a version which is not there; the newest is taken for active.
+    /// A pointer that cannot be read; the newest version is taken for active.
+    #[error("damaged: {0}")]
+    Pointer(String),
+    /// A pointer to a version which is not there; the newest is taken for active.
     #[error("damaged: version {active} is recorded as active and is not there or not intact")]
     ActiveMissing {
         /// The version recorded as active.
@@ -80,7 +94,9 @@ pub(super) fn survey(root: &Path) -> std::io::Result<StoreContents> {
     let mut contents = StoreContents::default();
     for path in entries(root)? {
         let name = file_name(&path);
-        if name.is_some_and(|name| name == STAGING || Store::RESERVED_NAMES.contains(&name)) {
+        let own =
+            |name: &str| name == STAGING || name == QUARANTINE || RESERVED_NAMES.contains(&name);
+        if name.is_some_and(own) {
             continue;
         }
         let adapter = match name {
@@ -91,7 +107,11 @@ pub(super) fn survey(root: &Path) -> std::io::Result<StoreContents> {
         };
         match adapter {
             Ok(adapter) => contents.adapters.push(adapter),
-            Err(reason) => contents.ignored.push(IgnoredEntry { path, reason }),
+            Err(reason) => contents.ignored.push(IgnoredEntry {
+                path,
+                version: None,
+                reason,
+            }),
         }
     }
     Ok(contents)
@@ -99,6 +119,11 @@ pub(super) fn survey(root: &Path) -> std::io::Result<StoreContents> {
 
 /// Whether `directory` holds the files of `version`, whole and unchanged.
 pub(super) fn check(directory: &Path, version: &Version) -> Result<(), IgnoredReason> {
+    read(directory, version).map(drop)
+}
+
+/// The files in `directory`, which must be those of `version`.
+pub(super) fn read(directory: &Path, version: &Version) -> Result<AdapterFiles, IgnoredReason> {
     // They were within somebody's limits when they were saved; serving checks today's.
     let no_limits = Limits {
         max_rank: usize::MAX,
@@ -107,19 +132,12 @@ pub(super) fn check(directory: &Path, version: &Version) -> Result<(), IgnoredRe
     if !fs_err::symlink_metadata(directory)?.is_dir() {
         return Err(IgnoredReason::NotADirectory);
     }
-    let got = AdapterFiles::read(directory, &no_limits)?.version()?;
-    if got != *version {
-        return Err(IgnoredReason::OtherContent { got });
+    let files = AdapterFiles::read(directory, &no_limits)?;
+    let got = files.version()?;
+    match got == *version {
+        true => Ok(files),
+        false => Err(IgnoredReason::OtherContent { got }),
     }
-    Ok(())
-}
-
-/// Whether an adapter's directory holds a version beside `version`, intact or not.
-pub(super) fn has_other_version(directory: &Path, version: &Version) -> std::io::Result<bool> {
-    Ok(entries(directory)?
-        .iter()
-        .filter_map(|path| parse_version(path))
-        .any(|other| other != *version))
 }
 
 fn stored_adapter(
@@ -130,67 +148,98 @@ fn stored_adapter(
     if !fs_err::symlink_metadata(directory)?.is_dir() {
         return Err(IgnoredReason::NotADirectory);
     }
-    let mut found = Vec::new();
+    let mut versions = Vec::new();
     for path in entries(directory)? {
-        if file_name(&path) == Some(active::FILE) {
+        if file_name(&path) == Some(POINTER) {
             continue;
         }
         match stored_version(&path) {
-            Ok((written, version)) => found.push((written, version, path)),
-            Err(reason) => ignored.push(IgnoredEntry { path, reason }),
+            Ok(stored) => versions.push(stored),
+            Err(reason) => ignored.push(IgnoredEntry {
+                version: parse_version(&path).map(|version| (name.to_owned(), version)),
+                path,
+                reason,
+            }),
         }
     }
-    found.sort();
-    let versions: Vec<_> = found
-        .into_iter()
-        .map(|(_, version, path)| (version, path))
-        .collect();
-    let newest = match versions.last() {
-        Some((newest, _)) => newest.clone(),
-        None => return Err(IgnoredReason::NoVersion),
+    versions.sort();
+    let Some(newest) = versions.last().cloned() else {
+        return Err(IgnoredReason::NoVersion);
     };
-    let is_stored = |wanted: &Version| versions.iter().any(|(version, _)| version == wanted);
-    let (active, previous) = match recorded(directory, is_stored) {
-        Ok(Some(record)) => (record.active, record.previous),
-        Ok(None) => (newest, None),
+    let first = ActivePointer::first(newest.version.clone(), newest.written);
+    let mut passed_over = |reason| {
+        ignored.push(IgnoredEntry {
+            path: directory.join(POINTER),
+            version: None,
+            reason,
+        });
+    };
+    let (pointer, tag) = match stored_pointer(name, directory) {
+        Ok(None) => (first, None),
+        Ok(Some(pointed)) => match among(pointed.pointer, &versions) {
+            Ok(pointer) => (pointer, Some(pointed.tag)),
+            Err(reason) => {
+                passed_over(reason);
+                // It still is what a successor takes the place of.
+                (first, Some(pointed.tag))
+            }
+        },
         Err(reason) => {
-            let path = directory.join(active::FILE);
-            ignored.push(IgnoredEntry { path, reason });
-            (newest, None)
+            passed_over(reason);
+            (first, None)
         }
     };
     Ok(StoredAdapter {
         name: name.to_owned(),
-        active,
-        previous,
+        pointer,
+        tag,
         versions,
     })
 }
 
-/// The record of the active version, if there is one and it names a stored version.
-fn recorded(
-    directory: &Path,
-    is_stored: impl Fn(&Version) -> bool,
-) -> Result<Option<Active>, IgnoredReason> {
-    match Active::read(directory)? {
-        Some(record) if !is_stored(&record.active) => Err(IgnoredReason::ActiveMissing {
-            active: record.active,
-        }),
-        Some(record) => Ok(Some(Active {
-            previous: record
-                .previous
-                .filter(|previous| *previous != record.active && is_stored(previous)),
-            active: record.active,
-        })),
-        None => Ok(None),
+fn stored_pointer(name: &str, directory: &Path) -> Result<Option<Pointed>, IgnoredReason> {
+    match read_pointer(name, directory) {
+        Ok(pointed) => Ok(pointed),
+        Err(StoreError::Io(error)) => Err(error.into()),
+        Err(error) => Err(IgnoredReason::Pointer(error.to_string())),
     }
 }
 
-fn stored_version(path: &Path) -> Result<(SystemTime, Version), IgnoredReason> {
+/// The pointer without what is not stored.
+///
+/// # Errors
+/// `ActiveMissing` when its active version is not.
+pub(super) fn among(
+    mut pointer: ActivePointer,
+    versions: &[StoredVersion],
+) -> Result<ActivePointer, IgnoredReason> {
+    let is_stored = |wanted: &Version| versions.iter().any(|stored| stored.version == *wanted);
+    if !is_stored(&pointer.active) {
+        return Err(IgnoredReason::ActiveMissing {
+            active: pointer.active,
+        });
+    }
+    let missing: Vec<Version> = (pointer.versions().filter(|version| !is_stored(version)))
+        .cloned()
+        .collect();
+    for version in &missing {
+        pointer = pointer.without(version);
+    }
+    if pointer.previous.as_ref() == Some(&pointer.active) {
+        pointer.previous = None;
+    }
+    Ok(pointer)
+}
+
+fn stored_version(path: &Path) -> Result<StoredVersion, IgnoredReason> {
     let version = parse_version(path).ok_or(IgnoredReason::NotAVersion)?;
     check(path, &version)?;
-    let written = fs_err::metadata(path.join(WEIGHTS_FILE))?.modified()?;
-    Ok((written, version))
+    let modified = fs_err::metadata(path.join(WEIGHTS_FILE))?.modified()?;
+    let written = modified
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs();
+    Ok(StoredVersion { written, version })
 }
 
 fn parse_version(path: &Path) -> Option<Version> {

@@ -1,7 +1,5 @@
 //! What can go wrong with the store.
 
-use std::path::PathBuf;
-
 use thiserror::Error;
 
 use crate::{AdapterError, Version};
@@ -15,27 +13,38 @@ pub enum StoreError {
     /// The name is not an adapter's, or the files are not.
     #[error(transparent)]
     Adapter(#[from] AdapterError),
-    /// The files are another version's.
-    #[error(
-        "files to be saved as version {expected} of adapter '{name}' have the content of version {got}"
-    )]
-    VersionMismatch {
-        /// The adapter's name.
-        name: String,
-        /// The version they were to be saved as.
-        expected: Version,
-        /// The version of their content.
-        got: Version,
-    },
-    /// The version was not saved before it was made active.
-    #[error("version {version} of adapter '{name}' cannot be recorded as active: {} does not exist; save it first", .path.display())]
+    /// A version that is not there.
+    #[error("version {version} of adapter '{name}' is not in the store")]
     NotStored {
         /// The adapter's name.
         name: String,
-        /// The version that was to be active.
+        /// The version.
         version: Version,
-        /// Where its files should be.
-        path: PathBuf,
+    },
+    /// A version or pointer that is there and cannot be used.
+    #[error("adapter '{name}' in the store is damaged: {reason}")]
+    Damaged {
+        /// The adapter's name.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Somebody else changed the pointer first.
+    #[error("the pointer of adapter '{name}' was changed meanwhile; read it again and retry")]
+    PointerMoved {
+        /// The adapter's name.
+        name: String,
+    },
+    /// The object store refused or could not be reached.
+    #[error("adapter store: {0}")]
+    Remote(String),
+    /// What `--store` says is no place for a store.
+    #[error("the store {location:?} cannot be used: {reason}")]
+    Location {
+        /// As it was given.
+        location: String,
+        /// What is wrong, and what would be right.
+        reason: String,
     },
 }
 
@@ -45,8 +54,11 @@ impl StoreError {
         match self {
             Self::Io(_) => "store_io",
             Self::Adapter(error) => error.code(),
-            Self::VersionMismatch { .. } => "version_mismatch",
             Self::NotStored { .. } => "version_not_stored",
+            Self::Damaged { .. } => "stored_damaged",
+            Self::PointerMoved { .. } => "pointer_moved",
+            Self::Remote(_) => "store_remote",
+            Self::Location { .. } => "store_location",
         }
     }
 }

@@ -181,10 +181,12 @@ fn an_adapter_without_weights_has_no_effect_and_a_random_one_has() {
             .expect("an effect")
     };
     let random = random_modules(engine.base(), 9);
-    assert!(effect(engine.prepare(&random)) > 1e-3);
+    let moved = effect(engine.prepare(&random));
+    assert!(moved.divergence > 1e-3);
+    assert!(moved.information > 0.0 && moved.base_information > 0.0);
     let mut silent = random_modules(engine.base(), 10);
     for module in &mut silent.modules {
         module.b.fill(0.0);
     }
-    assert_eq!(effect(engine.prepare(&silent)), 0.0);
+    assert_eq!(effect(engine.prepare(&silent)).divergence, 0.0);
 }

@@ -1,7 +1,7 @@
 //! What the errors of the other crates are on the wire.
 
 use actix_web::http::StatusCode;
-use adapters::{AdapterError, RegistryError};
+use adapters::{AdapterError, BlendError, MemoryError, RegistryError, StoreError};
 use engine::SubmitError;
 use tasks::{DataError, PlanError};
 
@@ -34,6 +34,38 @@ pub(super) fn gate_answer(error: &GateError) -> Answer {
         GateError::NoScores { .. } => "evaluation_without_scores",
     };
     Answer(StatusCode::UNPROCESSABLE_ENTITY, INVALID, code)
+}
+
+pub(super) fn blend_answer(error: &BlendError) -> Answer {
+    let status = match error {
+        BlendError::Count { .. } | BlendError::Weight { .. } => StatusCode::BAD_REQUEST,
+        BlendError::BasesDiffer { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+    };
+    Answer(status, INVALID, error.code())
+}
+
+pub(super) fn memory_answer(error: &MemoryError) -> Answer {
+    match error {
+        MemoryError::TooLarge { .. } => {
+            Answer(StatusCode::UNPROCESSABLE_ENTITY, INVALID, "exceeds_memory")
+        }
+        MemoryError::Full { .. } => {
+            Answer(StatusCode::SERVICE_UNAVAILABLE, OVERLOADED, "memory_full")
+        }
+    }
+}
+
+pub(super) fn store_answer(error: &StoreError) -> Answer {
+    let code = error.code();
+    match error {
+        StoreError::Adapter(error) => adapter_answer(error),
+        StoreError::PointerMoved { .. } => Answer(StatusCode::CONFLICT, CONFLICT, code),
+        StoreError::NotStored { .. } => Answer(StatusCode::NOT_FOUND, NOT_FOUND, code),
+        StoreError::Io(_)
+        | StoreError::Damaged { .. }
+        | StoreError::Remote(_)
+        | StoreError::Location { .. } => Answer(StatusCode::INTERNAL_SERVER_ERROR, SERVER, code),
+    }
 }
 
 pub(super) fn registry_answer(error: &RegistryError) -> Answer {

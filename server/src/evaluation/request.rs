@@ -1,6 +1,7 @@
 //! From the body of a request to a job: names resolved, cells planned, examples counted.
 
-use adapters::Manifest;
+use actix_web::web::Data;
+use adapters::Version;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use tasks::{Catalog, Cell, EvaluationKind, PlanRequest, Task, baseline_cells, plan};
@@ -10,6 +11,7 @@ use uuid::Uuid;
 use super::record::{Evaluation, Progress, Status};
 use crate::body::{RequestBody, read};
 use crate::error::ApiError;
+use crate::inference::named::Named;
 use crate::inference::target::Target;
 use crate::routes::classify::parse_task;
 use crate::state::{State, unix_seconds};
@@ -38,7 +40,7 @@ pub struct EvaluationRequest {
     pub seed: Option<u64>,
 }
 
-/// A planned evaluation. It holds its adapter versions until it ends.
+/// A planned evaluation.
 pub struct Job {
     /// What was asked for.
     pub(super) request: PlanRequest,
@@ -50,7 +52,8 @@ pub struct Job {
 
 /// A model and the cells it is measured in.
 pub(super) struct Subject {
-    pub(super) target: Target,
+    /// Name and version of the adapter, `None` for the base.
+    pub(super) adapter: Option<(String, Version)>,
     pub(super) trained_task: Option<Task>,
     pub(super) cells: Vec<Cell>,
 }
@@ -166,20 +169,35 @@ impl EvaluationRequest {
 
 impl Subject {
     fn resolve(state: &State, name: &str) -> Result<Self, ApiError> {
-        let target = Target::resolve(state, Some(name))?;
-        let manifest: Option<&Manifest> = target.lease().map(|lease| &lease.summary().manifest);
-        let trained_task = manifest
-            .and_then(|manifest| manifest.task.as_deref())
-            .and_then(|task| task.parse().ok());
+        let named = Named::resolve(state, name, None)?;
+        let task = named.summary().and_then(|summary| summary.task.as_deref());
         Ok(Self {
-            target,
-            trained_task,
+            trained_task: task.and_then(|task| task.parse().ok()),
+            adapter: match &named {
+                Named::Base => None,
+                Named::Adapter(hold) => {
+                    Some((hold.name().to_owned(), hold.summary().version.clone()))
+                }
+            },
             cells: Vec::new(),
         })
     }
 
+    /// The weights, held in memory for as long as a cell is measured and no longer; `None` for the base.
+    ///
+    /// # Errors
+    /// When the version is gone, or cannot be brought back into memory.
+    pub(super) async fn target(&self, state: &Data<State>) -> Result<Option<Target>, ApiError> {
+        match &self.adapter {
+            None => Ok(None),
+            Some((name, version)) => Target::pinned(state, name, version.as_str())
+                .await
+                .map(Some),
+        }
+    }
+
     fn is_base(&self) -> bool {
-        self.target.lease().is_none()
+        self.adapter.is_none()
     }
 }
 

@@ -13,6 +13,7 @@ use super::record::{CellReport, CellScores, Status};
 use super::request::{Job, Subject};
 use super::{Watched, persistence};
 use crate::error::ApiError;
+use crate::inference::target::Target;
 use crate::state::{State, unix_seconds};
 
 /// A cell whatever its role towards an adapter.
@@ -77,7 +78,8 @@ async fn measure_all(
                 baselines.insert(place.clone(), baseline);
             }
             let baseline = &baselines[&place];
-            let own = match subject.target.weights() {
+            let target = subject.target(state).await?;
+            let own = match target.as_ref().and_then(Target::weights) {
                 None => baseline.clone(),
                 Some(weights) => measuring.measure(&prepared, Some(weights)).await?,
             };
@@ -110,8 +112,12 @@ fn report(
 ) -> CellReport {
     let delta = bootstrap_paired(&own.result.per_example, &baseline.result.per_example, seed);
     CellReport {
-        adapter: subject.target.label().to_owned(),
-        version: subject.target.reference().map(|own| own.version),
+        adapter: subject
+            .adapter
+            .as_ref()
+            .map_or("base", |(name, _)| name)
+            .to_owned(),
+        version: (subject.adapter.as_ref()).map(|(_, version)| version.to_string()),
         trained_task: subject.trained_task.map(|task| task.id().to_owned()),
         task: cell.task.id().to_owned(),
         dataset: cell.dataset.clone(),

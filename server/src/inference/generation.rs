@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use actix_web::web::Data;
+use adapters::Version;
 use engine::{
     EngineError, FinishReason, GenerateEvent, GenerateRequest, PreparedAdapter, Priority,
     TokenLogprob,
@@ -57,6 +58,7 @@ pub fn submit(
     prompts: &[EncodedPrompt],
     generation: &Generation,
 ) -> Result<Vec<Running>, ApiError> {
+    target.sampled_with(generation.sampling.seed);
     let weights = target.weights();
     let mut running = Vec::with_capacity(prompts.len() * generation.choices);
     for (prompt, encoded) in prompts.iter().enumerate() {
@@ -181,6 +183,7 @@ pub fn reason_name(reason: FinishReason) -> &'static str {
 struct Meter {
     state: Data<State>,
     adapter: String,
+    version: Option<Version>,
     prompt_tokens: usize,
     submitted: Instant,
     last_token: Option<Instant>,
@@ -192,6 +195,7 @@ impl Meter {
         Self {
             state: state.clone(),
             adapter: target.label().to_owned(),
+            version: target.version().cloned(),
             prompt_tokens,
             submitted: Instant::now(),
             last_token: None,
@@ -218,9 +222,11 @@ impl Meter {
                     Some(last) => (&metrics.generation.inter_token, last),
                     None => (&metrics.generation.time_to_first_token, self.submitted),
                 };
-                histogram
-                    .with_label_values(&[&label])
-                    .observe(now.duration_since(since).as_secs_f64());
+                let seconds = now.duration_since(since).as_secs_f64();
+                histogram.with_label_values(&[&label]).observe(seconds);
+                if let (Some(version), None) = (&self.version, self.last_token) {
+                    metrics.versions.first_token(&label, version, seconds);
+                }
                 metrics
                     .generation
                     .generation_tokens

@@ -169,7 +169,8 @@ fn characters(bytes: &[u8]) -> usize {
     bytes.iter().filter(|&&byte| byte & 0xC0 != 0x80).count()
 }
 
-fn finite(logprob: f32) -> f32 {
+/// A log-probability that JSON can carry.
+pub fn finite(logprob: f32) -> f32 {
     logprob.max(LOWEST)
 }
 

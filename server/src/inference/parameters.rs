@@ -6,12 +6,13 @@ use engine::Sampling;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
+use super::target::Selection;
 use crate::error::ApiError;
 
 /// Most choices per prompt.
 const MAX_CHOICES: i64 = 128;
 /// Most stop strings.
-const MAX_STOPS: usize = 16;
+pub const MAX_STOPS: usize = 16;
 /// Most alternatives reported per token.
 pub const MAX_LOGPROBS: i64 = 20;
 
@@ -50,9 +51,11 @@ pub struct SamplingFields {
     pub ignore_eos: Option<bool>,
     /// No end-of-turn token before this many tokens.
     pub min_tokens: Option<i64>,
-    /// An identifier of the end user; it changes nothing.
-    #[serde(rename = "user")]
-    pub _user: Option<String>,
+    /// An identifier of the end user; where an adapter has a canary, the same user always gets the same version.
+    pub user: Option<String>,
+    /// A blend in the place of one adapter: names, each optionally with `@<version>`, and what each one's change of the base
+    /// is multiplied by.
+    pub adapter_weights: Option<BTreeMap<String, f64>>,
 }
 
 /// One stop string or several.
@@ -94,6 +97,15 @@ pub struct Generation {
 }
 
 impl SamplingFields {
+    /// What it says about the model.
+    pub fn selection(&self) -> Selection {
+        Selection {
+            model: self.model.clone(),
+            adapter_weights: self.adapter_weights.clone(),
+            user: self.user.clone(),
+        }
+    }
+
     /// Whether the answer is streamed, and whether usage closes the stream.
     ///
     /// # Errors

@@ -1,5 +1,5 @@
 //! Server-sent events of a generation: one chunk per token, the end merged into the last token where it is known to come,
-//! the usage only when asked for, `[DONE]` last. How a chunk looks is the dialect's business.
+//! the usage only when asked for, `[DONE]` last. How a chunk looks, and what of this is different, is the dialect's business.
 
 use actix_web::HttpResponse;
 use actix_web::http::header;
@@ -21,6 +21,8 @@ pub struct Part {
     pub prompt: usize,
     /// Whether it is the first part of the choice.
     pub first: bool,
+    /// The token, unless the part is an echo or only an end.
+    pub token: Option<u32>,
     /// Text that became final.
     pub text: String,
     /// Log-probability of the token, when asked for.
@@ -36,10 +38,30 @@ pub trait Dialect: 'static {
     /// The chunk of a part, as JSON.
     fn part(&mut self, part: Part) -> String;
     /// The chunk that carries the usage, as JSON.
-    fn usage(&self, usage: &Usage) -> String;
+    fn usage(&self, usage: &Usage) -> String {
+        json(usage)
+    }
+    /// The chunk of a failure, as JSON.
+    fn failure(&self, error: ApiError) -> String {
+        json(&error.body())
+    }
+    /// The prompt of a choice has been computed; this many of its tokens were found in the cache.
+    fn started(&mut self, _index: usize, _cached_tokens: usize) {}
     /// Whether the prompt is sent back in front of each choice.
     fn echoes(&self) -> bool {
         false
+    }
+    /// Whether a token waits for what comes next, so that the end can go into its chunk. The last there can be always does.
+    fn waits(&self, _part: &Part) -> bool {
+        false
+    }
+    /// Whether the end goes into a chunk without text or token; then no token waits.
+    fn ends_apart(&self) -> bool {
+        false
+    }
+    /// Whether `[DONE]` closes the stream.
+    fn says_done(&self) -> bool {
+        true
     }
 }
 
@@ -93,7 +115,7 @@ struct Choice {
     max_tokens: usize,
     tokens: usize,
     started: bool,
-    /// The token that can only be the last one, kept until the reason arrives.
+    /// The token that may be, or can only be, the last one, kept until the next event.
     held: Option<Part>,
 }
 
@@ -162,26 +184,33 @@ impl<D: Dialect> Streaming<D> {
         }
         if self.stage == Stage::Done {
             self.stage = Stage::Over;
-            return Some(Bytes::from_static(b"data: [DONE]\n\n"));
+            let done = Bytes::from_static(b"data: [DONE]\n\n");
+            return self.dialect.says_done().then_some(done);
         }
         None
     }
 
     fn on_event(&mut self, index: usize, event: GenerateEvent) -> Option<Bytes> {
-        let part = match event {
+        let parts = match event {
             GenerateEvent::Started {
                 cached_tokens,
                 prompt_logprobs,
                 ..
-            } => self.on_start(index, cached_tokens, prompt_logprobs)?,
-            GenerateEvent::Token { text, logprob, .. } => self.on_token(index, text, logprob)?,
-            GenerateEvent::Finished { reason, text } => self.on_finish(index, reason, &text),
+            } => [self.on_start(index, cached_tokens, prompt_logprobs), None],
+            GenerateEvent::Token {
+                token,
+                text,
+                logprob,
+            } => self.on_token(index, token, text, logprob),
+            GenerateEvent::Finished { reason, text } => self.on_finish(index, reason, text),
             GenerateEvent::Failed(error) => {
                 self.stage = Stage::Done;
-                return Some(data(&json(&ApiError::from(error).body())));
+                return Some(data(&self.dialect.failure(error.into())));
             }
         };
-        Some(data(&self.dialect.part(part)))
+        let chunks = parts.into_iter().flatten();
+        let chunks: Vec<Bytes> = chunks.map(|part| data(&self.dialect.part(part))).collect();
+        (!chunks.is_empty()).then(|| chunks.concat().into())
     }
 
     fn on_start(
@@ -200,6 +229,7 @@ impl<D: Dialect> Streaming<D> {
             self.usage.add_prompt(tokens, cached_tokens);
         }
         self.choices[index].started = true;
+        self.dialect.started(index, cached_tokens);
         self.dialect.echoes().then(|| Part {
             index,
             prompt,
@@ -209,12 +239,14 @@ impl<D: Dialect> Streaming<D> {
         })
     }
 
+    /// The token that waited, then this one unless it waits in its turn.
     fn on_token(
         &mut self,
         index: usize,
+        token: u32,
         text: String,
         logprob: Option<TokenLogprob>,
-    ) -> Option<Part> {
+    ) -> [Option<Part>; 2] {
         self.usage.add_completion(1);
         let echoes = self.dialect.echoes();
         let choice = &mut self.choices[index];
@@ -223,18 +255,21 @@ impl<D: Dialect> Streaming<D> {
             index,
             prompt: choice.prompt,
             first: choice.tokens == 1 && !echoes,
+            token: Some(token),
             text,
             logprob,
             ..Part::default()
         };
-        if choice.tokens == choice.max_tokens {
+        let before = choice.held.take();
+        let may_be_last = choice.tokens == choice.max_tokens || self.dialect.waits(&part);
+        if may_be_last && !self.dialect.ends_apart() {
             choice.held = Some(part);
-            return None;
+            return [before, None];
         }
-        Some(part)
+        [before, Some(part)]
     }
 
-    fn on_finish(&mut self, index: usize, reason: FinishReason, text: &str) -> Part {
+    fn on_finish(&mut self, index: usize, reason: FinishReason, text: String) -> [Option<Part>; 2] {
         let echoes = self.dialect.echoes();
         let choice = &mut self.choices[index];
         let mut part = choice.held.take().unwrap_or(Part {
@@ -243,8 +278,17 @@ impl<D: Dialect> Streaming<D> {
             first: choice.tokens == 0 && !echoes,
             ..Part::default()
         });
-        part.text.push_str(text);
+        part.text.push_str(&text);
+        if self.dialect.ends_apart() && !part.text.is_empty() {
+            let end = Part {
+                index,
+                prompt: part.prompt,
+                finish: Some(reason),
+                ..Part::default()
+            };
+            return [Some(part), Some(end)];
+        }
         part.finish = Some(reason);
-        part
+        [Some(part), None]
     }
 }

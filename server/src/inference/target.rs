@@ -1,23 +1,63 @@
-//! What the `model` field of a request means.
+//! What a request runs on: what its `model`, or the weights of a blend, mean.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 
+use actix_web::web::Data;
 use actix_web::{HttpMessage, HttpRequest};
-use adapters::Lease;
+use adapters::{Lease, Version};
 use engine::PreparedAdapter;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::named::Named;
 use crate::error::ApiError;
+use crate::loading::residency::{self, Origin};
+use crate::middleware::RequestId;
 use crate::state::State;
 
 /// The adapter and version that serve a request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct AdapterReference {
+    /// The adapter's name; of a blend, its parts and weights.
+    pub name: String,
+    /// SHA-256 of its content, hex; of a blend, over its parts' versions and weights.
+    pub version: String,
+    /// The parts of a blend.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blend: Vec<BlendPart>,
+}
+
+/// One adapter of a blend.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct BlendPart {
     /// The adapter's name.
     pub name: String,
     /// SHA-256 of its content, hex.
     pub version: String,
+    /// What its change of the base is multiplied by.
+    pub weight: f64,
+}
+
+/// What a request says about the model it wants.
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    /// Its `model`.
+    pub model: Option<String>,
+    /// The weights of a blend, by the names of its parts, each optionally with `@<version prefix>`.
+    pub adapter_weights: Option<BTreeMap<String, f64>>,
+    /// Its `user`: the same user stays on one side of a canary.
+    pub user: Option<String>,
+}
+
+impl Selection {
+    /// A model name and nothing else.
+    pub fn of_model(model: Option<&str>) -> Self {
+        Self {
+            model: model.map(str::to_owned),
+            ..Self::default()
+        }
+    }
 }
 
 /// What a request runs on: the base model, or one adapter version that stays alive until the request ends.
@@ -25,65 +65,101 @@ pub struct AdapterReference {
 pub struct Target {
     /// The name to answer with: the request's own, or the base model's when it named none.
     pub model: String,
-    lease: Option<Lease<PreparedAdapter>>,
+    pub(super) lease: Option<Lease<PreparedAdapter>>,
+    pub(super) blend: Vec<BlendPart>,
+    /// The seed of what is sampled from it, for the receipt.
+    pub(super) seed: Arc<OnceLock<u64>>,
 }
 
-/// The adapter's name, left on the request for the metrics.
+/// What served a request, left on it for the metrics and the receipt.
 #[derive(Debug, Clone)]
-pub struct ServedAdapter(pub String);
+pub struct ServedAdapter {
+    /// The adapter's name, or `base`, or `blend`.
+    pub name: String,
+    /// The adapter's version.
+    pub version: Option<Version>,
+    /// All of it, unless several served parts of the request.
+    pub reference: Option<Option<AdapterReference>>,
+    seed: Arc<OnceLock<u64>>,
+}
+
+impl ServedAdapter {
+    /// The seed, once something is being sampled.
+    pub fn seed(&self) -> Option<u64> {
+        self.seed.get().copied()
+    }
+}
 
 impl Target {
-    /// Finds what a model name means: empty, the base's name, `<adapter>`, `<base>:<adapter>`, each adapter optionally with
-    /// `@<version prefix>`.
+    /// Finds what a selection means, and has its weights in memory when it returns.
     ///
     /// # Errors
-    /// `ModelNotFound`, or the registry's error for an unknown or ambiguous version.
-    pub fn resolve(state: &State, model: Option<&str>) -> Result<Self, ApiError> {
-        let base = state.served_name();
-        let requested = model.unwrap_or_default();
-        if requested.is_empty() || requested == base || requested == "base" {
-            let model = if requested.is_empty() {
-                base
-            } else {
-                requested
-            };
-            return Ok(Self {
-                model: model.to_owned(),
-                lease: None,
-            });
+    /// Those of [`Named::resolve`] and of [`residency::lease`], `Blend` for weights that make no blend, `InvalidValue` for a blend
+    /// beside a model.
+    pub async fn resolve(
+        state: &Data<State>,
+        selection: &Selection,
+        key: &str,
+    ) -> Result<Self, ApiError> {
+        let mut requested = selection.model.as_deref().unwrap_or_default();
+        if let Some(weights) = &selection.adapter_weights {
+            match weights.first_key_value() {
+                // Nothing is blended, so nothing is made.
+                Some((only, 1.0)) if weights.len() == 1 && requested.is_empty() => requested = only,
+                _ => return Self::blend(state, requested, weights, key).await,
+            }
         }
-        let (name, version) = split(requested, base);
-        let not_found = || ApiError::ModelNotFound {
-            model: requested.to_owned(),
-        };
-        if state.registry.get(name).is_none() {
-            return Err(not_found());
-        }
-        let lease = match version {
-            Some(prefix) => state.registry.lease_version(name, prefix)?,
-            None => state.registry.lease(name)?,
+        let (lease, model) = match Named::resolve(state, requested, Some(key))? {
+            Named::Base if requested.is_empty() => (None, state.served_name()),
+            Named::Base => (None, requested),
+            Named::Adapter(hold) => {
+                let lease = residency::lease(state, hold, Origin::Stored).await?;
+                (Some(lease), requested)
+            }
         };
         Ok(Self {
-            model: requested.to_owned(),
-            lease: Some(lease),
+            model: model.to_owned(),
+            lease,
+            blend: Vec::new(),
+            seed: Arc::default(),
         })
     }
 
-    /// Resolves a request's model and leaves the adapter's name on the request for the metrics.
+    /// Resolves a request's selection and leaves the adapter's name on the request for the metrics.
     ///
     /// # Errors
     /// Those of [`Target::resolve`].
-    pub fn of_request(
-        state: &State,
+    pub async fn of_request(
+        state: &Data<State>,
         request: &HttpRequest,
-        model: Option<&str>,
+        selection: &Selection,
     ) -> Result<Self, ApiError> {
         state.check_open()?;
-        let target = Self::resolve(state, model)?;
-        request
-            .extensions_mut()
-            .insert(ServedAdapter(target.label().to_owned()));
+        let id = request.extensions().get::<RequestId>().cloned();
+        let own = id.map(|id| id.0).unwrap_or_default();
+        let key = selection.user.as_deref().unwrap_or(&own);
+        let target = Self::resolve(state, selection, key).await?;
+        let mut served = target.served();
+        let mut extensions = request.extensions_mut();
+        if extensions.get::<ServedAdapter>().is_some() {
+            served.reference = None;
+        }
+        extensions.insert(served);
         Ok(target)
+    }
+
+    /// Exactly this version.
+    ///
+    /// # Errors
+    /// Those of [`Target::resolve`].
+    pub async fn pinned(state: &Data<State>, name: &str, version: &str) -> Result<Self, ApiError> {
+        let selection = Selection::of_model(Some(&format!("{name}@{version}")));
+        Self::resolve(state, &selection, "").await
+    }
+
+    /// Notes the seed of what is sampled; the first one counts.
+    pub fn sampled_with(&self, seed: u64) {
+        self.seed.get_or_init(|| seed);
     }
 
     /// The adapter and version, `None` for the base.
@@ -91,6 +167,7 @@ impl Target {
         self.lease.as_ref().map(|lease| AdapterReference {
             name: lease.name().to_owned(),
             version: lease.summary().version.to_string(),
+            blend: self.blend.clone(),
         })
     }
 
@@ -104,40 +181,27 @@ impl Target {
         self.lease.as_ref().map(|lease| Arc::clone(lease.weights()))
     }
 
-    /// The adapter's name, or `base`.
+    /// The adapter's name, `blend`, or `base`.
     pub fn label(&self) -> &str {
-        self.lease.as_ref().map_or("base", Lease::name)
+        match &self.lease {
+            None => "base",
+            Some(_) if !self.blend.is_empty() => "blend",
+            Some(lease) => lease.name(),
+        }
     }
-}
 
-/// Splits a model name into adapter and version prefix; the base's name may stand before the adapter.
-fn split<'a>(requested: &'a str, base: &str) -> (&'a str, Option<&'a str>) {
-    let adapter = requested
-        .strip_prefix(base)
-        .and_then(|rest| rest.strip_prefix(':'))
-        .unwrap_or(requested);
-    match adapter.split_once('@') {
-        Some((name, version)) => (name, Some(version)),
-        None => (adapter, None),
+    /// The adapter's version, `None` for the base and for blends.
+    pub fn version(&self) -> Option<&Version> {
+        let own = self.lease.as_ref().filter(|_| self.blend.is_empty());
+        own.map(|lease| &lease.summary().version)
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn all_spellings_of_an_adapter_mean_the_same() {
-        assert_eq!(split("tone", "base-model"), ("tone", None));
-        assert_eq!(split("base-model:tone", "base-model"), ("tone", None));
-        assert_eq!(
-            split("tone@12345678", "base-model"),
-            ("tone", Some("12345678"))
-        );
-        assert_eq!(
-            split("base-model:tone@12345678", "base-model"),
-            ("tone", Some("12345678"))
-        );
-        assert_eq!(split("other:tone", "base-model"), ("other:tone", None));
+    fn served(&self) -> ServedAdapter {
+        ServedAdapter {
+            name: self.label().to_owned(),
+            version: self.version().cloned(),
+            reference: Some(self.reference()),
+            seed: Arc::clone(&self.seed),
+        }
     }
 }

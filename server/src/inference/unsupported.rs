@@ -6,13 +6,14 @@ use serde_json::{Map, Value};
 use crate::error::ApiError;
 
 /// A refused parameter: its name, which values are harmless, and what to do instead.
-struct Refused {
+pub struct Refused {
     name: &'static str,
     harmless: fn(&Value) -> bool,
     instead: &'static str,
 }
 
-const fn refused(
+/// A refused parameter for a table of them.
+pub const fn refused(
     name: &'static str,
     harmless: fn(&Value) -> bool,
     instead: &'static str,
@@ -136,7 +137,11 @@ pub fn refuse_for_chat(object: &Map<String, Value>) -> Result<(), ApiError> {
     refuse(object, BOTH)
 }
 
-fn refuse(object: &Map<String, Value>, list: &[Refused]) -> Result<(), ApiError> {
+/// Refuses what a table lists.
+///
+/// # Errors
+/// `NotSupported` naming the first such field.
+pub fn refuse(object: &Map<String, Value>, list: &[Refused]) -> Result<(), ApiError> {
     let offender = list.iter().find(|refused| {
         object
             .get(refused.name)
@@ -148,23 +153,28 @@ fn refuse(object: &Map<String, Value>, list: &[Refused]) -> Result<(), ApiError>
     }
 }
 
-fn never(_: &Value) -> bool {
+/// Harmless in no form.
+pub fn never(_: &Value) -> bool {
     false
 }
 
-fn is_one(value: &Value) -> bool {
+/// Harmless as 1.
+pub fn is_one(value: &Value) -> bool {
     value.as_f64() == Some(1.0)
 }
 
-fn is_true(value: &Value) -> bool {
+/// Harmless as `true`.
+pub fn is_true(value: &Value) -> bool {
     value.as_bool() == Some(true)
 }
 
-fn is_false(value: &Value) -> bool {
+/// Harmless as `false`.
+pub fn is_false(value: &Value) -> bool {
     value.as_bool() == Some(false)
 }
 
-fn is_empty(value: &Value) -> bool {
+/// Harmless without content.
+pub fn is_empty(value: &Value) -> bool {
     match value {
         Value::String(text) => text.is_empty(),
         Value::Array(items) => items.is_empty(),
@@ -182,7 +192,8 @@ fn is_text_only(value: &Value) -> bool {
     *value == serde_json::json!(["text"])
 }
 
-fn is_text_format(value: &Value) -> bool {
+/// Harmless as the format of plain text.
+pub fn is_text_format(value: &Value) -> bool {
     value.get("type").and_then(Value::as_str) == Some("text")
 }
 

@@ -4,10 +4,14 @@
 //! bad adapter changes nothing for anybody. What an adapter *is* and which checks it must pass is for `adapters` to say.
 
 mod background;
+pub mod follow;
 mod locks;
+mod pointing;
 mod probe;
 mod promotion;
 mod publish;
+mod report;
+pub mod residency;
 pub mod startup;
 pub mod upload;
 
@@ -17,8 +21,8 @@ use std::time::Instant;
 
 use actix_web::web::Data;
 use adapters::{
-    Adapter, AdapterFiles, AdapterName, Entry, RegistryError, Staged, Summary, Version,
-    VersionStatus, resolve_under,
+    Adapter, AdapterFiles, AdapterName, Entry, Incoming, MemoryError, Proof, RegistryError,
+    StoreError, Summary, Version, resolve_under,
 };
 use engine::PreparedAdapter;
 use serde::Serialize;
@@ -28,7 +32,8 @@ use utoipa::ToSchema;
 use background::in_background;
 pub use locks::NameLocks;
 pub use promotion::{PromoteRequest, promote};
-pub use publish::{Conditions, activate, remove, remove_version, rollback};
+pub use publish::{Conditions, activate, adjust, remove, remove_version, rollback};
+pub use report::LoadReport;
 
 use crate::error::ApiError;
 use crate::state::{State, unix_seconds};
@@ -49,8 +54,8 @@ pub struct LoadRequest {
 /// Where an adapter's files are.
 #[derive(Debug)]
 pub enum Source {
-    /// In the request.
-    Upload(Box<AdapterFiles>),
+    /// Came with the request, and are on the disk.
+    Upload(Incoming),
     /// In a directory under one of the adapter roots.
     Path(String),
 }
@@ -64,21 +69,6 @@ pub enum Replace {
     Allowed,
     /// It adds a version if this one, or the one that starts so, is active; it fails on a free name too.
     Active(String),
-}
-
-/// What a load found and did.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct LoadReport {
-    /// Tensors of the file that are part of the adapter.
-    pub tensors_matched: usize,
-    /// Tensors that are not; always empty, since an adapter is complete or refused.
-    pub tensors_unmatched: Vec<String>,
-    /// Modules of the base model that it changes.
-    pub modules: usize,
-    /// Mean Kullback-Leibler divergence of the adapter's next-token distribution from the base's on probe prompts, nats.
-    pub effect_kl: f64,
-    /// Milliseconds from reading to publishing.
-    pub load_ms: f64,
 }
 
 /// A loaded name and how its newest version got there.
@@ -125,28 +115,15 @@ struct Prepared {
     modules: usize,
 }
 
-impl LoadReport {
-    fn of(prepared: &Prepared, effect: f64, started: Instant) -> Self {
-        Self {
-            tensors_matched: prepared.tensors_matched,
-            tensors_unmatched: Vec::new(),
-            modules: prepared.modules,
-            effect_kl: effect,
-            load_ms: started.elapsed().as_secs_f64() * 1000.0,
-        }
-    }
-}
-
 impl Outcome {
     fn of(known: Option<&Entry>, version: &Version, activate: bool) -> Self {
         let Some(entry) = known else {
             return Self::Create;
         };
-        let present = |status: &VersionStatus| status.summary.version == *version;
-        if !entry.versions.iter().any(present) {
+        if !entry.retains(version) {
             return Self::AddVersion;
         }
-        match activate && entry.active != *version {
+        match activate && entry.active() != version {
             true => Self::Activate,
             false => Self::Nothing,
         }
@@ -181,19 +158,27 @@ async fn load_and_publish(state: &Data<State>, request: LoadRequest) -> Result<L
     let (_one_at_a_time, known) = admit(state, &request).await?;
     let _memory = state.name_locks.loading_slot().await;
     let started = Instant::now();
-    let files = read(state, request.source).await?;
-    // Written beside the store meanwhile; a bad adapter's files are deleted with `staged`.
-    let (proven, staged) = tokio::join!(
-        prove(state, &request.name, Arc::clone(&files)),
-        stage(state, &request.name, files)
+    let (files, incoming) = read(state, request.source).await?;
+    // Written beside the store meanwhile; a bad adapter's files are deleted with `incoming`.
+    let (proven, incoming) = tokio::join!(
+        prove(state, &request.name, Arc::clone(&files), unix_seconds()),
+        stage(state, files, incoming)
     );
-    let (prepared, effect) = proven?;
-    let report = LoadReport::of(&prepared, effect, started);
-    let entry =
-        publish::publish(state, &request.name, (prepared, staged?), request.activate).await?;
+    let (mut prepared, mut proof) = proven?;
+    proof.load_ms = milliseconds(started);
+    prepared.summary.proof = Some(proof.clone());
+    let entry = publish::publish(
+        state,
+        &request.name,
+        (prepared, incoming?),
+        request.activate,
+    )
+    .await?;
+    proof.load_ms = milliseconds(started);
+    let report = LoadReport::of(&proof);
     tracing::info!(
         adapter = request.name,
-        version = %entry.active,
+        version = %entry.active(),
         effect_kl = report.effect_kl,
         load_milliseconds = report.load_ms,
         "adapter loaded"
@@ -213,15 +198,20 @@ pub async fn examine(state: &Data<State>, request: LoadRequest) -> Result<Examin
     let (_one_at_a_time, known) = admit(state, &request).await?;
     let _memory = state.name_locks.loading_slot().await;
     let started = Instant::now();
-    let files = read(state, request.source).await?;
-    let (prepared, effect) = prove(state, &request.name, files).await?;
-    let version = prepared.summary.version.clone();
+    let (files, _incoming) = read(state, request.source).await?;
+    let (prepared, mut proof) = prove(state, &request.name, files, unix_seconds()).await?;
+    proof.load_ms = milliseconds(started);
+    let version = prepared.summary.version;
     Ok(Examined {
         would: Outcome::of(known.as_ref(), &version, request.activate),
-        report: LoadReport::of(&prepared, effect, started),
+        report: LoadReport::of(&proof),
         name: request.name,
         version,
     })
+}
+
+fn milliseconds(started: Instant) -> f64 {
+    started.elapsed().as_secs_f64() * 1000.0
 }
 
 /// The lock of a name that may be changed as asked, and what the name is.
@@ -232,10 +222,11 @@ async fn admit(
     state.check_open()?;
     AdapterName::parse(&request.name, &state.reserved_names())?;
     let lock = state.name_locks.lock(&request.name).await;
+    follow::refresh_shared(state, &request.name).await?;
     let known = state.registry.get(&request.name);
     match (&known, &request.replace) {
         (Some(entry), Replace::Never) => return Err(already_loaded(entry)),
-        (Some(entry), Replace::Active(expected)) => expect_active(entry, expected)?,
+        (Some(entry), Replace::Active(expected)) => entry.expect_active(expected)?,
         (None, Replace::Active(_)) => {
             let name = request.name.clone();
             return Err(RegistryError::NotLoaded { name }.into());
@@ -245,61 +236,85 @@ async fn admit(
     Ok((lock, known))
 }
 
-/// Refuses to go on from another version than the expected one, or the one that starts so.
-///
-/// # Errors
-/// `LostCompareAndSwap` when another version is active.
-fn expect_active(entry: &Entry, expected: &str) -> Result<(), RegistryError> {
-    if entry.active.matches_prefix(expected) {
-        return Ok(());
-    }
-    Err(RegistryError::LostCompareAndSwap {
-        name: entry.name.clone(),
-        expected: expected.to_owned(),
-        active: entry.active.clone(),
-    })
-}
-
-/// Validates, packs and probes; the effect is in nats.
+/// Validates, packs and probes; says what was found.
 async fn prove(
     state: &Data<State>,
     name: &str,
     files: Arc<AdapterFiles>,
-) -> Result<(Prepared, f64), ApiError> {
-    let prepared = prepare(state, files).await?;
-    let effect = probe::effect(&state.engine, name, &prepared.weights).await?;
-    Ok((prepared, effect))
+    created: u64,
+) -> Result<(Prepared, Proof), ApiError> {
+    let started = Instant::now();
+    let (owned, content) = (state.clone(), Arc::clone(&files));
+    let mut prepared = in_background(move || prepare(&owned, &content, created)).await?;
+    let (needed, budget) = (prepared.weights.bytes(), state.registry.memory().budget());
+    if needed > budget {
+        let name = name.to_owned();
+        return Err(MemoryError::TooLarge {
+            name,
+            needed,
+            budget,
+        }
+        .into());
+    }
+    let effect_kl = probe::effect(&state.engine, name, &prepared.weights).await?;
+    let base = state.engine.base();
+    let proof = Proof {
+        base_model: state.served_name().to_owned(),
+        base_digest: base.digest.clone(),
+        tensors_matched: prepared.tensors_matched,
+        modules: prepared.modules,
+        effect_kl,
+        load_ms: milliseconds(started),
+        warnings: report::warnings(&files, &prepared.summary, state.served_name()),
+    };
+    prepared.summary.proof = Some(proof.clone());
+    Ok((prepared, proof))
 }
 
-async fn read(state: &Data<State>, source: Source) -> Result<Arc<AdapterFiles>, ApiError> {
-    let path = match source {
-        Source::Upload(files) => return Ok(Arc::new(*files)),
-        Source::Path(path) => path,
-    };
+/// The files, and where they are on their way into the store if they have been written there.
+async fn read(
+    state: &Data<State>,
+    source: Source,
+) -> Result<(Arc<AdapterFiles>, Option<Incoming>), ApiError> {
     let state = state.clone();
-    in_background(move || {
-        let directory: PathBuf = resolve_under(&state.configuration.adapter_roots(), &path)?;
-        Ok(Arc::new(AdapterFiles::read(&directory, &state.limits())?))
+    in_background(move || match source {
+        Source::Upload(incoming) => {
+            let files = incoming.files(&state.limits())?;
+            Ok((Arc::new(files), Some(incoming)))
+        }
+        Source::Path(path) => {
+            let directory: PathBuf = resolve_under(&state.configuration.adapter_roots(), &path)?;
+            let files = AdapterFiles::read(&directory, &state.limits())?;
+            Ok((Arc::new(files), None))
+        }
     })
     .await
 }
 
-async fn prepare(state: &Data<State>, files: Arc<AdapterFiles>) -> Result<Prepared, ApiError> {
-    let state = state.clone();
-    in_background(move || prepare_files(&state, &files, unix_seconds())).await
-}
-
+/// Writes and syncs files on their way into the store.
 async fn stage(
     state: &Data<State>,
-    name: &str,
     files: Arc<AdapterFiles>,
-) -> Result<Staged, ApiError> {
-    let (state, name) = (state.clone(), name.to_owned());
-    in_background(move || Ok(state.store.stage(&name, &files)?)).await
+    incoming: Option<Incoming>,
+) -> Result<Incoming, ApiError> {
+    let store = Arc::clone(&state.store);
+    in_background(move || {
+        let incoming = match incoming {
+            Some(incoming) => incoming,
+            None => {
+                let incoming = store.incoming()?;
+                incoming.write_files(&files).map_err(StoreError::from)?;
+                incoming
+            }
+        };
+        incoming.sync().map_err(StoreError::from)?;
+        Ok(incoming)
+    })
+    .await
 }
 
 /// Validates and packs.
-fn prepare_files(state: &State, files: &AdapterFiles, created: u64) -> Result<Prepared, ApiError> {
+fn prepare(state: &State, files: &AdapterFiles, created: u64) -> Result<Prepared, ApiError> {
     let adapter = Adapter::parse(files, state.engine.base(), &state.limits())?;
     Ok(Prepared {
         summary: Summary::of(&adapter, created),
@@ -324,7 +339,7 @@ pub async fn blocking<T: Send + 'static>(
 fn already_loaded(entry: &Entry) -> ApiError {
     RegistryError::AlreadyLoaded {
         name: entry.name.clone(),
-        active: entry.active.clone(),
+        active: entry.active().clone(),
     }
     .into()
 }

@@ -1,16 +1,20 @@
-//! Whether an adapter does anything: how far it moves the base's next-token distributions on a few prompts.
+//! Whether an adapter does anything, and anything sensible: how far it moves the base's next-token distributions on a few prompts.
 
 use std::sync::Arc;
 
-use engine::{EffectError, Engine, PreparedAdapter, SubmitError};
+use engine::{Effect, EffectError, Engine, PreparedAdapter, SubmitError};
 
-use crate::error::ApiError;
+use crate::error::{ApiError, Degeneration};
 use crate::inference::patience::PAUSE;
+
+/// An adapter that leaves less than this part of what the base's distributions say has made them uniform.
+const SAYS_NOTHING: f64 = 0.01;
 
 /// The mean Kullback-Leibler divergence of the adapter's next-token distribution from the base's, in nats.
 ///
 /// # Errors
-/// `NoEffect` when it is exactly 0, `NonFiniteOutput` when a logit is not a number, and the engine's errors.
+/// `NoEffect` when it is exactly 0, `Degenerate` when a logit is not a number or the distributions are uniform, and the
+/// engine's errors.
 pub(super) async fn effect(
     engine: &Engine,
     name: &str,
@@ -30,32 +34,64 @@ pub(super) async fn effect(
     judge(name, measured)
 }
 
-fn judge(name: &str, measured: f64) -> Result<f64, ApiError> {
+fn judge(name: &str, measured: Effect) -> Result<f64, ApiError> {
     let name = name.to_owned();
-    if !measured.is_finite() {
-        return Err(ApiError::NonFiniteOutput { name });
+    if !measured.divergence.is_finite() {
+        let what = Degeneration::NotFinite;
+        return Err(ApiError::Degenerate { name, what });
     }
-    if measured == 0.0 {
+    if measured.divergence == 0.0 {
         return Err(ApiError::NoEffect { name });
     }
-    Ok(measured)
+    if measured.information < SAYS_NOTHING * measured.base_information {
+        let what = Degeneration::Uniform;
+        return Err(ApiError::Degenerate { name, what });
+    }
+    Ok(measured.divergence)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn moved(divergence: f64) -> Effect {
+        Effect {
+            divergence,
+            information: 5.0,
+            base_information: 6.0,
+        }
+    }
+
     #[test]
     fn nothing_and_nonsense_are_refused() {
-        assert!(matches!(judge("tone", 0.0), Err(ApiError::NoEffect { .. })));
         assert!(matches!(
-            judge("tone", f64::NAN),
-            Err(ApiError::NonFiniteOutput { .. })
+            judge("tone", moved(0.0)),
+            Err(ApiError::NoEffect { .. })
         ));
+        for nonsense in [f64::NAN, f64::INFINITY] {
+            assert!(matches!(
+                judge("tone", moved(nonsense)),
+                Err(ApiError::Degenerate {
+                    what: Degeneration::NotFinite,
+                    ..
+                })
+            ));
+        }
+        assert!(matches!(judge("tone", moved(1e-12)), Ok(kl) if kl == 1e-12));
+    }
+
+    #[test]
+    fn an_output_as_good_as_uniform_is_refused() {
+        let flat = Effect {
+            information: 0.05,
+            ..moved(6.0)
+        };
         assert!(matches!(
-            judge("tone", f64::INFINITY),
-            Err(ApiError::NonFiniteOutput { .. })
+            judge("tone", flat),
+            Err(ApiError::Degenerate {
+                what: Degeneration::Uniform,
+                ..
+            })
         ));
-        assert!(matches!(judge("tone", 1e-12), Ok(kl) if kl == 1e-12));
     }
 }

@@ -1,7 +1,7 @@
 //! Promotion: a version is evaluated and becomes active if its figures pass the gate.
 
 use actix_web::web::Data;
-use adapters::{Entry, RegistryError};
+use adapters::{Cause, Entry};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -50,11 +50,9 @@ pub async fn promote(
     mut request: PromoteRequest,
 ) -> Result<(Entry, Option<GateReport>), ApiError> {
     check_limit(&request.gate)?;
-    let entry = (state.registry.get(name)).ok_or_else(|| RegistryError::NotLoaded {
-        name: name.to_owned(),
-    })?;
-    let version = state.registry.resolve(name, &request.version)?.to_string();
-    let expected = (request.expected.take()).unwrap_or_else(|| entry.active.to_string());
+    let entry = state.registry.entry(name)?;
+    let version = entry.resolve(&request.version)?.to_string();
+    let expected = (request.expected.take()).unwrap_or_else(|| entry.active().to_string());
     if request.gate.evaluation.is_none() {
         let wanted = request.evaluation(&entry, &version);
         let started = state.evaluations.submit(Job::plan(state, wanted)?).await?;
@@ -64,6 +62,7 @@ pub async fn promote(
     let conditions = Conditions {
         expected: Some(&expected),
         gate: Some(&request.gate),
+        cause: Cause::Promote,
     };
     activate(state, name, &version, conditions).await
 }
@@ -72,8 +71,8 @@ impl PromoteRequest {
     /// The evaluation that tells whether the gate passes.
     fn evaluation(&self, entry: &Entry, version: &str) -> EvaluationRequest {
         let mut adapters = vec![format!("{}@{version}", entry.name)];
-        if self.gate.against == Against::Active && entry.active.as_str() != version {
-            adapters.push(format!("{}@{}", entry.name, entry.active));
+        if self.gate.against == Against::Active && entry.active().as_str() != version {
+            adapters.push(format!("{}@{}", entry.name, entry.active()));
         }
         EvaluationRequest {
             kind: Some(self.gate.kind.evaluation()),

@@ -1,55 +1,78 @@
-//! Changing what a name means: on disk first, then in the registry, then in the metrics. Callers hold the name's lock, except where
-//! a function takes it itself.
+//! Changing what a name means: in the store first, then in the registry, then in the metrics. Callers hold the name's lock, except
+//! where a function takes it itself.
 
 use std::sync::Arc;
 
 use actix_web::web::Data;
-use adapters::{AdapterFiles, Entry, Policy, Staged, Version};
+use adapters::{ActivePointer, Cause, Entry, Incoming, MemoryError, StoreError, Version};
 
-use super::{Prepared, blocking, expect_active};
+use super::pointing::{ATTEMPTS, change_pointer, keep_original, moved, store_and_point};
+use super::{Prepared, blocking, follow, report};
 use crate::error::ApiError;
 use crate::evaluation::gate::{Gate, GateReport};
-use crate::state::State;
+use crate::state::{State, unix_seconds};
 
-/// Stores a version that was prepared and staged, and registers it.
+/// Stores a version that was prepared and is on the disk, and registers it.
 pub(super) async fn publish(
     state: &Data<State>,
     name: &str,
-    (prepared, staged): (Prepared, Staged),
+    (prepared, incoming): (Prepared, Incoming),
     activate: bool,
 ) -> Result<Entry, ApiError> {
     let version = prepared.summary.version.clone();
-    save(state, name, &version, staged).await?;
-    let known = state.registry.get(name);
-    state.registry.insert(
+    if let Some(known) = state.registry.get(name) {
+        keep_original(state, &known).await?;
+    }
+    commit(
+        state,
         name,
-        prepared.summary,
-        Arc::clone(&prepared.weights),
-        Policy::Upsert,
-        activate,
-    )?;
+        &version,
+        (incoming, report::to_json(&prepared.summary)),
+    )
+    .await?;
+    let before = state.registry.get(name).map(|entry| entry.pointer.active);
+    let entry = store_and_point(
+        state,
+        name,
+        |entry| {
+            let now = unix_seconds();
+            Ok(match entry {
+                None => ActivePointer::first(version.clone(), now),
+                Some(entry) if activate => entry.pointer.activated(&version, now, Cause::Load),
+                Some(entry) => entry.pointer.clone(),
+            })
+        },
+        |pointed| {
+            Ok(state
+                .registry
+                .publish(name, [prepared.summary.clone()], pointed)?)
+        },
+    )
+    .await?;
+    keep_in_memory(state, name, &version, &prepared);
     state.metrics.adapter_added(name);
-    let entry = record_active(state, name).await?;
-    if known.is_some_and(|known| known.active != entry.active) {
+    if before.is_some_and(|before| before != entry.pointer.active) {
         count_swap(state, name);
     }
-    Ok(entry)
+    retain(state, entry).await
 }
 
 /// What must hold for a version to become active.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Conditions<'a> {
     /// This version, or the one that starts so, is active.
     pub expected: Option<&'a str>,
     /// What an evaluation found.
     pub gate: Option<&'a Gate>,
+    /// What the history will say.
+    pub cause: Cause,
 }
 
-/// Makes a retained version the active one, if the conditions hold; with a gate, what that found.
+/// Makes a retained version the active one, if the conditions hold; with a gate, what that found. Its weights are in memory then.
 ///
 /// # Errors
-/// The registry's: unknown name or version, lost compare-and-swap; those of a gate that did not pass or cannot be told.
-/// Nothing has changed then.
+/// The registry's: unknown name or version, lost compare-and-swap; those of a gate that did not pass or cannot be told;
+/// those of loading its weights. Nothing has changed then.
 pub async fn activate(
     state: &Data<State>,
     name: &str,
@@ -57,21 +80,25 @@ pub async fn activate(
     conditions: Conditions<'_>,
 ) -> Result<(Entry, Option<GateReport>), ApiError> {
     let _one_at_a_time = state.name_locks.lock(name).await;
-    let before = state.registry.get(name);
-    if let (Some(entry), Some(expected)) = (&before, conditions.expected) {
-        expect_active(entry, expected)?;
-    }
-    let report = match (&before, conditions.gate) {
-        (Some(entry), Some(gate)) => Some(pass(state, entry, version, gate)?),
-        _ => None,
-    };
-    let now = state
-        .registry
-        .activate(name, version, conditions.expected)?;
-    if before.is_none_or(|before| before.active != now) {
-        count_swap(state, name);
-    }
-    Ok((record_active(state, name).await?, report))
+    follow::refresh_shared(state, name).await?;
+    // Loaded first, so that no request by name has to wait for it.
+    let hold = state.registry.hold_version(name, version)?;
+    let _loaded = super::residency::lease(state, hold, super::residency::Origin::Stored).await?;
+    let mut report = None;
+    let entry = change_pointer(state, name, |entry| {
+        if let Some(expected) = conditions.expected {
+            entry.expect_active(expected)?;
+        }
+        let version = entry.resolve(version)?;
+        report = match conditions.gate {
+            Some(gate) => Some(pass(state, entry, version, gate)?),
+            None => None,
+        };
+        let now = unix_seconds();
+        Ok(entry.pointer.activated(version, now, conditions.cause))
+    })
+    .await?;
+    Ok((entry, report))
 }
 
 /// Refuses a limit that nothing or everything would pass.
@@ -92,9 +119,13 @@ pub(super) fn check_limit(gate: &Gate) -> Result<(), ApiError> {
 }
 
 /// What a gate found that lets the version pass.
-fn pass(state: &State, entry: &Entry, version: &str, gate: &Gate) -> Result<GateReport, ApiError> {
+fn pass(
+    state: &State,
+    entry: &Entry,
+    version: &Version,
+    gate: &Gate,
+) -> Result<GateReport, ApiError> {
     check_limit(gate)?;
-    let version = state.registry.resolve(&entry.name, version)?;
     let id = gate
         .evaluation
         .as_deref()
@@ -104,65 +135,155 @@ fn pass(state: &State, entry: &Entry, version: &str, gate: &Gate) -> Result<Gate
                 .to_owned(),
         })?;
     let evaluation = state.evaluations.get(id)?.snapshot();
-    let report = gate.judge(&evaluation, &version, &entry.active)?;
+    let report = gate.judge(&evaluation, version, entry.active())?;
     match report.passed {
         true => Ok(report),
         false => Err(ApiError::GateNotPassed(Box::new(report))),
     }
 }
 
-/// Returns to the version that was active before.
+/// Returns to the version that was active before, or to any other that is retained.
 ///
 /// # Errors
-/// The registry's: unknown name, lost compare-and-swap, nothing to roll back to.
+/// The registry's: unknown name or version, lost compare-and-swap, nothing to roll back to; those of loading its weights.
 pub async fn rollback(
     state: &Data<State>,
     name: &str,
+    version: Option<&str>,
     expected: Option<&str>,
 ) -> Result<Entry, ApiError> {
-    let _one_at_a_time = state.name_locks.lock(name).await;
-    if let (Some(entry), Some(expected)) = (state.registry.get(name), expected) {
-        expect_active(&entry, expected)?;
-    }
-    state.registry.rollback(name)?;
-    count_swap(state, name);
-    record_active(state, name).await
+    let entry = state.registry.entry(name)?;
+    let version = match version {
+        Some(version) => entry.resolve(version)?.clone(),
+        None => entry.rolled_back(unix_seconds())?.active,
+    };
+    let seen = entry.active().to_string();
+    let conditions = Conditions {
+        // Without an expectation of its own, a rollback is from what was active when it was asked for.
+        expected: Some(expected.unwrap_or(&seen)),
+        gate: None,
+        cause: Cause::Rollback,
+    };
+    Ok(activate(state, name, version.as_str(), conditions).await?.0)
 }
 
-/// Unloads a name with all its versions and deletes what the store has of it.
+/// Unloads a name.
 ///
 /// # Errors
 /// `NotLoaded`, and the store's.
 pub async fn remove(state: &Data<State>, name: &str) -> Result<(), ApiError> {
     let _one_at_a_time = state.name_locks.lock(name).await;
-    state.registry.remove(name)?;
-    forget(state, name);
-    let (state, name) = (state.clone(), name.to_owned());
-    blocking(move || Ok(state.store.remove(&name)?)).await
+    for _ in 0..ATTEMPTS {
+        follow::refresh_shared(state, name).await?;
+        let entry = state.registry.entry(name)?;
+        let (store, stored) = (Arc::clone(&state.store), entry);
+        let removed = blocking(move || Ok(store.remove(&stored.name, stored.tag.as_ref()))).await?;
+        match removed {
+            Ok(()) => {
+                state.registry.remove(name)?;
+                forget(state, name);
+                return Ok(());
+            }
+            Err(StoreError::PointerMoved { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(moved(name))
 }
 
-/// Unloads one version and deletes what the store has of it.
+/// Unloads one version, and the name with its last one.
 ///
 /// # Errors
-/// Unknown name or version, the active version of several, and the store's.
+/// The registry's: unknown name or version, the active version of several, and the store's.
 pub async fn remove_version(state: &Data<State>, name: &str, prefix: &str) -> Result<(), ApiError> {
-    let _one_at_a_time = state.name_locks.lock(name).await;
-    let version = state.registry.resolve(name, prefix)?;
-    state.registry.remove_version(name, version.as_str())?;
-    if state.registry.get(name).is_none() {
-        forget(state, name);
+    let lock = state.name_locks.lock(name).await;
+    follow::refresh_shared(state, name).await?;
+    let entry = state.registry.entry(name)?;
+    let version = entry.resolve(prefix)?.clone();
+    if entry.without(&version)?.is_none() {
+        drop(lock);
+        return remove(state, name).await;
     }
-    let (state, name) = (state.clone(), name.to_owned());
-    blocking(move || Ok(state.store.remove_version(&name, &version)?)).await
+    give_up(state, name, &version).await.map(drop)
 }
 
-fn forget(state: &State, name: &str) {
+/// Gives a name's canary, pin or the like another value.
+///
+/// # Errors
+/// The registry's, `next`'s, and the store's.
+pub async fn adjust(
+    state: &Data<State>,
+    name: &str,
+    next: impl FnMut(&Entry) -> Result<ActivePointer, ApiError>,
+) -> Result<Entry, ApiError> {
+    let _one_at_a_time = state.name_locks.lock(name).await;
+    follow::refresh_shared(state, name).await?;
+    change_pointer(state, name, next).await
+}
+
+async fn commit(
+    state: &Data<State>,
+    name: &str,
+    version: &Version,
+    (incoming, report): (Incoming, Vec<u8>),
+) -> Result<(), ApiError> {
+    let (store, name, version) = (Arc::clone(&state.store), name.to_owned(), version.clone());
+    blocking(move || {
+        incoming
+            .write(adapters::REPORT_FILE, &report)
+            .map_err(StoreError::from)?;
+        Ok(store.commit(incoming, &name, &version)?)
+    })
+    .await
+}
+
+/// The weights are there, so they stay if there is room; else they are loaded when they are needed.
+fn keep_in_memory(state: &State, name: &str, version: &Version, prepared: &Prepared) {
+    let placed = state
+        .registry
+        .hold_version(name, version.as_str())
+        .map(|hold| state.registry.place(hold, &prepared.weights));
+    if let Ok(Err(MemoryError::Full { .. })) = placed {
+        tracing::info!(adapter = name, %version, "memory for adapters is full of others in use; it will be loaded when it is needed");
+    }
+}
+
+/// Gives up versions that are more than `--retain-versions`.
+async fn retain(state: &Data<State>, mut entry: Entry) -> Result<Entry, ApiError> {
+    let keep = state.configuration.retain_versions;
+    if keep == 0 {
+        return Ok(entry);
+    }
+    for version in entry.superfluous(keep) {
+        tracing::info!(adapter = entry.name, %version, "version given up, newer ones are retained");
+        entry = give_up(state, &entry.name, &version).await?;
+    }
+    Ok(entry)
+}
+
+/// Removes a version that is not active: first from the pointer, then its files, so that no pointer outlives what it names.
+async fn give_up(state: &Data<State>, name: &str, version: &Version) -> Result<Entry, ApiError> {
+    let entry = change_pointer(state, name, |entry| {
+        let left = entry.without(version)?;
+        Ok(left.unwrap_or_else(|| entry.pointer.clone()))
+    })
+    .await?;
+    state
+        .registry
+        .remove_version(name, version, Some((entry.pointer, entry.tag)))?;
+    let (store, owned, gone) = (Arc::clone(&state.store), name.to_owned(), version.clone());
+    blocking(move || Ok(store.remove_version(&owned, &gone)?)).await?;
+    state.metrics.version_removed(name, version);
+    Ok(state.registry.entry(name)?)
+}
+
+pub(super) fn forget(state: &State, name: &str) {
     state.metrics.adapter_removed(name);
     state.metrics.adapters.unloads.inc();
     tracing::info!(adapter = name, "adapter unloaded");
 }
 
-fn count_swap(state: &State, name: &str) {
+pub(super) fn count_swap(state: &State, name: &str) {
     let label = state.metrics.labels.label(name);
     state
         .metrics
@@ -170,42 +291,4 @@ fn count_swap(state: &State, name: &str) {
         .swaps
         .with_label_values(&[&label])
         .inc();
-}
-
-/// Writes a version to the store; the version that came with `--pretrained` goes along, so that a restart can return to it.
-async fn save(
-    state: &Data<State>,
-    name: &str,
-    version: &Version,
-    staged: Staged,
-) -> Result<(), ApiError> {
-    let (state, name, version) = (state.clone(), name.to_owned(), version.clone());
-    blocking(move || {
-        if let Some(directory) = state.pretrained.get(&name)
-            && state.registry.get(&name).is_some()
-        {
-            let original = AdapterFiles::read(directory, &state.limits())?;
-            state.store.save(&name, &original.version()?, &original)?;
-        }
-        Ok(state.store.commit(staged, &version)?)
-    })
-    .await
-}
-
-/// Records the registry's active version in the store.
-async fn record_active(state: &Data<State>, name: &str) -> Result<Entry, ApiError> {
-    let entry = state
-        .registry
-        .get(name)
-        .ok_or_else(|| ApiError::ModelNotFound {
-            model: name.to_owned(),
-        })?;
-    let (state, recorded) = (state.clone(), entry.clone());
-    blocking(move || {
-        Ok(state
-            .store
-            .set_active(&recorded.name, &recorded.active, recorded.previous.as_ref())?)
-    })
-    .await?;
-    Ok(entry)
 }

@@ -1,124 +1,27 @@
-//! Registering what is on disk when the process starts. A bad adapter is logged and counted; the others are served.
+//! Registering what is stored when the process starts. A bad adapter is logged and counted; the others are served.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use actix_web::web::Data;
 use adapters::{
-    AdapterFiles, AdapterName, CONFIG_FILE, Policy, StoredAdapter, Version, WEIGHTS_FILE,
+    ActivePointer, AdapterFiles, AdapterName, CONFIG_FILE, IgnoredEntry, StoredAdapter, Version,
+    WEIGHTS_FILE,
 };
 
-use super::{count_failure, prepare_files, probe};
+use super::follow::{summary_of, without_unserved};
+use super::residency::{self, Origin};
+use super::{count_failure, prove};
 use crate::error::ApiError;
 use crate::state::{State, unix_seconds};
 
-/// One version to register.
-struct Found<'a> {
-    name: &'a str,
-    directory: &'a Path,
-    activate: bool,
-}
-
-/// Registers every adapter under `--pretrained`, then everything in the store; where both have a name, the store decides which
-/// version is active.
-///
-/// # Errors
-/// When the store cannot be read at all.
-pub async fn register_all(state: &mut State) -> Result<(), ApiError> {
-    let pretrained = pretrained_directories(state);
-    for (name, directory) in &pretrained {
-        let found = Found {
-            name,
-            directory,
-            activate: true,
-        };
-        register(state, &found, "pretrained").await;
-    }
-    state.pretrained = pretrained;
-    let contents = state.store.contents()?;
-    for ignored in &contents.ignored {
-        state
-            .metrics
-            .adapters
-            .load_failures
-            .with_label_values(&["stored_damaged"])
-            .inc();
-        tracing::warn!(path = %ignored.path.display(), reason = %ignored.reason, "not loaded from the store");
-    }
-    for stored in &contents.adapters {
-        register_stored(state, stored).await;
-    }
-    Ok(())
-}
-
-/// The oldest first and the active one last, so that the version active before is the one to roll back to.
-async fn register_stored(state: &State, stored: &StoredAdapter) {
-    let rank = |version: &Version| {
-        usize::from(stored.previous.as_ref() == Some(version))
-            + 2 * usize::from(*version == stored.active)
-    };
-    let mut versions: Vec<&(Version, PathBuf)> = stored.versions.iter().collect();
-    versions.sort_by_key(|(version, _)| rank(version));
-    for (version, directory) in versions {
-        let found = Found {
-            name: &stored.name,
-            directory,
-            activate: rank(version) > 0,
-        };
-        register(state, &found, "store").await;
-    }
-}
-
-async fn register(state: &State, found: &Found<'_>, source: &str) {
-    match try_register(state, found).await {
-        Ok(()) => {
-            state.metrics.adapter_added(found.name);
-            state
-                .metrics
-                .adapters
-                .loads
-                .with_label_values(&[source])
-                .inc();
-            tracing::info!(adapter = found.name, source, "adapter loaded");
-        }
-        Err(error) => {
-            count_failure(state, &error);
-            tracing::error!(
-                adapter = found.name,
-                path = %found.directory.display(),
-                error = %error,
-                "adapter not loaded at start"
-            );
-        }
-    }
-}
-
-async fn try_register(state: &State, found: &Found<'_>) -> Result<(), ApiError> {
-    AdapterName::parse(found.name, &state.reserved_names())?;
-    let files = AdapterFiles::read(found.directory, &state.limits())?;
-    let prepared = prepare_files(state, &files, created(found.directory))?;
-    probe::effect(&state.engine, found.name, &prepared.weights).await?;
-    let weights = Arc::clone(&prepared.weights);
-    let version = prepared.summary.version.clone();
-    state.registry.insert(
-        found.name,
-        prepared.summary,
-        weights,
-        Policy::Upsert,
-        found.activate,
-    )?;
-    if found.activate {
-        // A version that was there already, from the other folder, still becomes the active one.
-        state
-            .registry
-            .activate(found.name, version.as_str(), None)?;
-    }
-    Ok(())
-}
+/// Active versions whose weights are loaded before the first request, if there is room; others when they are needed.
+const WARM: usize = 32;
 
 /// Folders of `--pretrained` that hold an adapter, by name.
-fn pretrained_directories(state: &State) -> HashMap<String, PathBuf> {
-    let Some(root) = &state.configuration.pretrained else {
+pub fn pretrained_directories(root: Option<&Path>) -> HashMap<String, PathBuf> {
+    let Some(root) = root else {
         return HashMap::new();
     };
     let entries = match fs_err::read_dir(root) {
@@ -137,6 +40,138 @@ fn pretrained_directories(state: &State) -> HashMap<String, PathBuf> {
             Some((name, path))
         })
         .collect()
+}
+
+/// Registers everything in the store, then every adapter under `--pretrained`; where both have a name, the store decides which
+/// version is active.
+///
+/// # Errors
+/// When the store cannot be read at all.
+pub async fn register_all(state: &Data<State>) -> Result<(), ApiError> {
+    let store = Arc::clone(&state.store);
+    let contents = super::blocking(move || Ok(store.contents()?)).await?;
+    for ignored in &contents.ignored {
+        pass_over(state, ignored);
+    }
+    for stored in &contents.adapters {
+        register_stored(state, stored).await;
+    }
+    let mut pretrained: Vec<_> = state.pretrained.iter().collect();
+    pretrained.sort();
+    for (name, directory) in pretrained {
+        if let Err(error) = register_pretrained(state, name, directory).await {
+            refuse(state, name, &error);
+        }
+    }
+    warm_up(state).await;
+    Ok(())
+}
+
+/// Names what the store passed over, and takes it out of the way when it is a version.
+fn pass_over(state: &State, ignored: &IgnoredEntry) {
+    state
+        .metrics
+        .adapters
+        .load_failures
+        .with_label_values(&["stored_damaged"])
+        .inc();
+    tracing::warn!(path = %ignored.path.display(), reason = %ignored.reason, "not loaded from the store");
+    if let Some((name, version)) = &ignored.version {
+        match state.store.quarantine(name, version) {
+            Ok(()) => tracing::warn!(adapter = name, %version, "put in quarantine"),
+            Err(error) => {
+                tracing::error!(adapter = name, %version, %error, "it could not be put in quarantine");
+            }
+        }
+    }
+}
+
+async fn register_stored(state: &Data<State>, stored: &StoredAdapter) {
+    let name = &stored.name;
+    if let Err(error) = AdapterName::parse(name, &state.reserved_names()) {
+        return refuse(state, name, &error.into());
+    }
+    let mut summaries = Vec::new();
+    for version in stored.versions.iter().map(|one| &one.version) {
+        match summary_of(state, name, version).await {
+            Ok(summary) => summaries.push(summary),
+            Err(error) => refuse(state, name, &error),
+        }
+    }
+    let served: Vec<Version> = summaries.iter().map(|one| one.version.clone()).collect();
+    let Some(pointer) = without_unserved(&stored.pointer, &served) else {
+        return;
+    };
+    if pointer.active != stored.pointer.active {
+        tracing::error!(adapter = name, active = %pointer.active, instead_of = %stored.pointer.active, "the active version cannot be served, another one is");
+    }
+    match state
+        .registry
+        .publish(name, summaries, (pointer, stored.tag.clone()))
+    {
+        Ok(()) => added(state, name, "store"),
+        Err(error) => refuse(state, name, &error.into()),
+    }
+}
+
+async fn register_pretrained(
+    state: &Data<State>,
+    name: &str,
+    directory: &Path,
+) -> Result<(), ApiError> {
+    AdapterName::parse(name, &state.reserved_names())?;
+    let files = AdapterFiles::read(directory, &state.limits())?;
+    let version = files.version()?;
+    let known = state.registry.get(name);
+    if known.as_ref().is_some_and(|entry| entry.retains(&version)) {
+        return Ok(());
+    }
+    let (prepared, _) = prove(state, name, Arc::new(files), created(directory)).await?;
+    let pointer = match known {
+        Some(entry) => (entry.pointer, entry.tag),
+        None => (ActivePointer::first(version.clone(), unix_seconds()), None),
+    };
+    state.registry.publish(name, [prepared.summary], pointer)?;
+    let hold = state.registry.hold_version(name, version.as_str())?;
+    // Without room for it, it is loaded when it is needed.
+    drop(state.registry.place(hold, &prepared.weights));
+    added(state, name, "pretrained");
+    Ok(())
+}
+
+/// Loads active versions, the pinned ones first, until the memory is full.
+async fn warm_up(state: &Data<State>) {
+    let mut entries = state.registry.list();
+    entries.sort_by_key(|entry| !entry.pointer.pinned);
+    for entry in entries.iter().take(WARM) {
+        let Ok(hold) = state.registry.hold(&entry.name) else {
+            continue;
+        };
+        let size = usize::try_from(hold.summary().bytes).unwrap_or(usize::MAX);
+        let memory = state.registry.memory();
+        if memory.used().saturating_add(size) > memory.budget() && !entry.pointer.pinned {
+            continue;
+        }
+        if let Err(error) = residency::lease(state, hold, Origin::Stored).await {
+            refuse(state, &entry.name, &error);
+        }
+    }
+}
+
+fn added(state: &State, name: &str, source: &str) {
+    state.metrics.adapter_added(name);
+    state
+        .metrics
+        .adapters
+        .loads
+        .with_label_values(&[source])
+        .inc();
+    tracing::info!(adapter = name, source, "adapter registered");
+}
+
+fn refuse(state: &State, name: &str, error: &ApiError) {
+    count_failure(state, error);
+    tracing::error!(adapter = name, error = %error, "adapter not loaded at start");
 }
 
 /// When a directory's weights were written, seconds since 1970.

@@ -9,6 +9,10 @@ pub(super) struct ResidentGauges {
     pub(super) adapters_resident: IntGauge,
     pub(super) adapter_versions_resident: IntGauge,
     pub(super) adapter_resident_bytes: IntGaugeVec,
+    pub(super) adapters_registered: IntGauge,
+    pub(super) memory_bytes: IntGauge,
+    pub(super) memory_budget_bytes: IntGauge,
+    pub(super) evictions: IntCounter,
     pub(super) evaluations: IntGaugeVec,
 }
 
@@ -39,6 +43,26 @@ impl ResidentGauges {
     pub(super) fn new(r: &Registry) -> Result<Self, prometheus::Error> {
         Ok(Self {
             adapters_resident: gauge(r, "quickchange_adapters_resident", "Adapters in memory.")?,
+            adapters_registered: gauge(
+                r,
+                "quickchange_adapters_registered",
+                "Adapters that can be asked for, in memory or not.",
+            )?,
+            memory_bytes: gauge(
+                r,
+                "quickchange_adapter_memory_bytes",
+                "Bytes that adapters and blends take in memory together.",
+            )?,
+            memory_budget_bytes: gauge(
+                r,
+                "quickchange_adapter_memory_budget_bytes",
+                "Bytes that they may take; 0 is without limit.",
+            )?,
+            evictions: counter(
+                r,
+                "adapter_residency_evictions_total",
+                "Adapter versions that left memory to make room for others.",
+            )?,
             adapter_versions_resident: gauge(
                 r,
                 "quickchange_adapter_versions_resident",

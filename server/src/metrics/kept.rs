@@ -1,7 +1,9 @@
 //! Metrics that are kept while serving, each with its help text.
 
+use adapters::Version;
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, Registry};
 
+use super::labels::drop_series;
 use super::register::{counter, counters, gauge, histogram, histograms};
 
 /// Requests, whatever they ask for.
@@ -40,6 +42,95 @@ pub struct AdapterMetrics {
     pub unloads: IntCounter,
     /// Seconds an adapter load took.
     pub load_duration: Histogram,
+    /// Times a shared store, or a change in it, could not be followed.
+    pub follow_failures: IntCounter,
+}
+
+/// Adapter weights in memory or not.
+pub struct ResidencyMetrics {
+    /// Requests whose weights were in memory.
+    pub hits: IntCounter,
+    /// Requests whose weights had to be loaded first.
+    pub misses: IntCounter,
+    /// Seconds a request waited for weights to be loaded.
+    pub load_duration: Histogram,
+}
+
+/// The versions of an adapter beside each other, so that a canary can be told from the active one.
+pub struct VersionMetrics {
+    requests: IntCounterVec,
+    time_to_first_token: HistogramVec,
+}
+
+impl VersionMetrics {
+    pub(super) fn new(r: &Registry) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            requests: counters(
+                r,
+                "version_requests_total",
+                "Inference requests answered, by adapter and version (first 12 digits).",
+                &["adapter", "version", "status"],
+            )?,
+            time_to_first_token: histograms(
+                r,
+                "version_time_to_first_token_seconds",
+                "Time from submission to the first token of an answer, by adapter and version (first 12 digits).",
+                &["adapter", "version"],
+            )?,
+        })
+    }
+
+    /// Counts an answer.
+    pub fn answered(&self, adapter: &str, version: &Version, status: u16) {
+        self.requests
+            .with_label_values(&[adapter, short(version), &status.to_string()])
+            .inc();
+    }
+
+    /// Takes the time to a first token.
+    pub fn first_token(&self, adapter: &str, version: &Version, seconds: f64) {
+        self.time_to_first_token
+            .with_label_values(&[adapter, short(version)])
+            .observe(seconds);
+    }
+
+    pub(super) fn drop_adapter(&self, name: &str) {
+        drop_series(&self.requests, &[("adapter", name)]);
+        drop_series(&self.time_to_first_token, &[("adapter", name)]);
+    }
+
+    pub(super) fn drop_version(&self, name: &str, version: &Version) {
+        let labels = [("adapter", name), ("version", short(version))];
+        drop_series(&self.requests, &labels);
+        drop_series(&self.time_to_first_token, &labels);
+    }
+}
+
+/// What tells versions apart in a label.
+fn short(version: &Version) -> &str {
+    &version.as_str()[..12]
+}
+
+impl ResidencyMetrics {
+    pub(super) fn new(r: &Registry) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            hits: counter(
+                r,
+                "adapter_residency_hits_total",
+                "Requests for adapters whose weights were in memory.",
+            )?,
+            misses: counter(
+                r,
+                "adapter_residency_misses_total",
+                "Requests for adapters whose weights had to be loaded first.",
+            )?,
+            load_duration: histogram(
+                r,
+                "adapter_residency_load_seconds",
+                "Time a request waited for an adapter's weights to be loaded.",
+            )?,
+        })
+    }
 }
 
 impl HttpMetrics {
@@ -128,6 +219,11 @@ impl AdapterMetrics {
                 r,
                 "adapter_load_duration_seconds",
                 "Time to read, validate, prepare and probe an adapter.",
+            )?,
+            follow_failures: counter(
+                r,
+                "store_follow_failures_total",
+                "Times a shared store, or a change in it, could not be followed.",
             )?,
         })
     }

@@ -13,10 +13,10 @@ pub struct AdapterLabels {
 }
 
 impl AdapterLabels {
-    /// The label of an adapter: its name while it exists, `base`, or `other`.
+    /// The label of an adapter: its name while it exists, `base`, `blend`, or `other`.
     pub fn label(&self, name: &str) -> String {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        if name == "base" || known.contains(name) {
+        if matches!(name, "base" | "blend") || known.contains(name) {
             return name.to_owned();
         }
         "other".to_owned()
@@ -33,8 +33,8 @@ impl AdapterLabels {
     }
 }
 
-/// Removes every series of a metric whose `adapter` label is `name`.
-pub(super) fn drop_series<B: MetricVecBuilder>(vector: &MetricVec<B>, name: &str)
+/// Removes every series of a metric that has all of these labels.
+pub(super) fn drop_series<B: MetricVecBuilder>(vector: &MetricVec<B>, wanted: &[(&str, &str)])
 where
     MetricVec<B>: Collector,
 {
@@ -45,7 +45,10 @@ where
                 .iter()
                 .map(|pair| (pair.name(), pair.value()))
                 .collect();
-            if labels.get("adapter") == Some(&name) {
+            if wanted
+                .iter()
+                .all(|(label, value)| labels.get(label) == Some(value))
+            {
                 // A series that another thread removed first is just as gone.
                 let _ = vector.remove(&labels);
             }

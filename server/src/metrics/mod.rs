@@ -11,10 +11,13 @@ mod scrape;
 
 use std::sync::Mutex;
 
+use adapters::Version;
 use prometheus::{GaugeVec, Registry};
 
 use self::gauges::{EngineGauges, GatewayGauges, ResidentGauges};
-pub use self::kept::{AdapterMetrics, GenerationMetrics, HttpMetrics};
+pub use self::kept::{
+    AdapterMetrics, GenerationMetrics, HttpMetrics, ResidencyMetrics, VersionMetrics,
+};
 pub use self::labels::AdapterLabels;
 use self::register::float_gauges;
 
@@ -29,6 +32,10 @@ pub struct Metrics {
     pub generation: GenerationMetrics,
     /// Adapters coming, going and changing.
     pub adapters: AdapterMetrics,
+    /// Adapter weights in memory or not.
+    pub residency: ResidencyMetrics,
+    /// The versions of an adapter beside each other.
+    pub versions: VersionMetrics,
     /// The last measured value, by adapter, task and domain.
     pub evaluation_value: GaugeVec,
     resident: ResidentGauges,
@@ -50,6 +57,8 @@ impl Metrics {
             http: HttpMetrics::new(&registry)?,
             generation: GenerationMetrics::new(&registry)?,
             adapters: AdapterMetrics::new(&registry)?,
+            residency: ResidencyMetrics::new(&registry)?,
+            versions: VersionMetrics::new(&registry)?,
             evaluation_value: float_gauges(
                 &registry,
                 "quickchange_evaluation_value",
@@ -83,13 +92,19 @@ impl Metrics {
             &self.generation.inter_token,
         ];
         for vector in counters {
-            labels::drop_series(vector, name);
+            labels::drop_series(vector, &[("adapter", name)]);
         }
         for vector in histograms {
-            labels::drop_series(vector, name);
+            labels::drop_series(vector, &[("adapter", name)]);
         }
-        labels::drop_series(&self.evaluation_value, name);
-        labels::drop_series(&self.resident.adapter_resident_bytes, name);
+        labels::drop_series(&self.evaluation_value, &[("adapter", name)]);
+        labels::drop_series(&self.resident.adapter_resident_bytes, &[("adapter", name)]);
+        self.versions.drop_adapter(name);
+    }
+
+    /// Drops every series of one version of an adapter.
+    pub fn version_removed(&self, name: &str, version: &Version) {
+        self.versions.drop_version(name, version);
     }
 }
 

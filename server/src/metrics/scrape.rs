@@ -21,7 +21,7 @@ impl Metrics {
         let statistics = state.engine.statistics();
         let entries = state.registry.list();
         self.set_engine(&statistics);
-        self.set_adapters(&entries);
+        self.set_adapters(state, &entries);
         self.set_lora_info(state, &statistics, &entries);
         self.resident.evaluations.reset();
         for (status, number) in state.evaluations.by_status() {
@@ -82,21 +82,29 @@ impl Metrics {
             .set(1);
     }
 
-    fn set_adapters(&self, entries: &[Entry]) {
-        let versions = entries.iter().map(|entry| entry.versions.len()).sum();
-        set(&self.resident.adapters_resident, entries.len());
-        set(&self.resident.adapter_versions_resident, versions);
-        self.resident.adapter_resident_bytes.reset();
+    fn set_adapters(&self, state: &State, entries: &[Entry]) {
+        let resident = &self.resident;
+        let versions = entries.iter().flat_map(|entry| &entry.versions);
+        let in_memory = versions
+            .filter(|version| version.resident_bytes > 0)
+            .count();
+        set(&resident.adapters_registered, entries.len());
+        set(&resident.adapters_resident, resident_names(entries).len());
+        set(&resident.adapter_versions_resident, in_memory);
+        let memory = state.registry.memory();
+        set(&resident.memory_bytes, memory.used());
+        set(
+            &resident.memory_budget_bytes,
+            state.configuration.adapter_memory_bytes,
+        );
+        raise(&resident.evictions, memory.evictions());
+        resident.adapter_resident_bytes.reset();
         for entry in entries {
-            let bytes: u64 = entry
-                .versions
-                .iter()
-                .map(|version| version.summary.bytes)
-                .sum();
-            self.resident
+            let bytes = entry.versions.iter().map(|version| version.resident_bytes);
+            resident
                 .adapter_resident_bytes
                 .with_label_values(&[&entry.name])
-                .set(i64::try_from(bytes).unwrap_or(i64::MAX));
+                .set(integer(bytes.sum()));
         }
     }
 
@@ -112,7 +120,7 @@ impl Metrics {
                     .map(move |version| (version.summary.version.as_str(), name))
             })
             .collect();
-        let resident: Vec<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
+        let resident = resident_names(entries);
         let mut waiting: Vec<&str> = statistics
             .waiting_by_version
             .iter()
@@ -128,6 +136,14 @@ impl Metrics {
             .with_label_values(&[&most.to_string(), &resident.join(","), &waiting.join(",")])
             .set(unix_seconds() as f64);
     }
+}
+
+/// Adapters with a version in memory.
+fn resident_names(entries: &[Entry]) -> Vec<&str> {
+    let is_resident =
+        |entry: &&Entry| (entry.versions.iter()).any(|version| version.resident_bytes > 0);
+    let resident = entries.iter().filter(is_resident);
+    resident.map(|entry| entry.name.as_str()).collect()
 }
 
 fn set(gauge: &IntGauge, value: usize) {

@@ -9,11 +9,16 @@ use actix_web::middleware::Next;
 use actix_web::web::Data;
 use actix_web::{Error, HttpMessage};
 
+use crate::inference::receipt::{RECEIPT, Receipt};
 use crate::inference::target::ServedAdapter;
 use crate::state::State;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const LONGEST_ID: usize = 128;
+
+/// The id of a request, left on it for whoever needs one.
+#[derive(Debug, Clone)]
+pub struct RequestId(pub String);
 
 /// Gives every answer an `x-request-id` and counts it.
 ///
@@ -25,6 +30,8 @@ pub async fn observe(
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
     let started = Instant::now();
     let id = request_id(&request);
+    let text = id.to_str().unwrap_or_default().to_owned();
+    request.extensions_mut().insert(RequestId(text));
     let method = request.method().to_string();
     let state = request.app_data::<Data<State>>().cloned();
     let _in_flight = state.as_ref().map(InFlight::enter);
@@ -41,6 +48,9 @@ pub async fn observe(
         "answered"
     );
     response.headers_mut().insert(REQUEST_ID, id);
+    if let Some(receipt) = state.as_ref().and_then(|state| receipt(state, &response)) {
+        response.headers_mut().insert(RECEIPT, receipt);
+    }
     Ok(response)
 }
 
@@ -60,16 +70,32 @@ impl Drop for InFlight {
     }
 }
 
+/// The receipt of an answer that came from a model.
+fn receipt<B>(state: &State, response: &ServiceResponse<B>) -> Option<HeaderValue> {
+    if !response.status().is_success() {
+        return None;
+    }
+    let extensions = response.request().extensions();
+    let served = extensions.get::<ServedAdapter>()?;
+    Receipt::of(state, served)?.header()
+}
+
 fn record<B>(state: &State, response: &ServiceResponse<B>, method: &str, started: Instant) {
     let request = response.request();
     let route = request
         .match_pattern()
         .unwrap_or_else(|| "unknown".to_owned());
-    let adapter = request.extensions().get::<ServedAdapter>().map_or_else(
+    let served = request.extensions().get::<ServedAdapter>().cloned();
+    let adapter = served.as_ref().map_or_else(
         || "none".to_owned(),
-        |served| state.metrics.labels.label(&served.0),
+        |served| state.metrics.labels.label(&served.name),
     );
     let metrics = &state.metrics;
+    if let Some(version) = served.and_then(|served| served.version) {
+        metrics
+            .versions
+            .answered(&adapter, &version, response.status().as_u16());
+    }
     metrics
         .http
         .requests

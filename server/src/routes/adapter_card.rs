@@ -1,6 +1,6 @@
 //! What an adapter looks like in answers.
 
-use adapters::{Entry, Method, VersionStatus};
+use adapters::{Cause, Entry, Method, VersionStatus};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -28,10 +28,37 @@ pub struct AdapterCard {
     pub active_version: String,
     /// The version a rollback would return to.
     pub previous_version: Option<String>,
-    /// Every version in memory.
+    /// The version on trial, and its share of the requests.
+    pub canary: Option<CanaryCard>,
+    /// Whether the active version stays in memory, used or not.
+    pub pinned: bool,
+    /// The latest activations, oldest first.
+    pub history: Vec<ActivationCard>,
+    /// Every version that is retained, in memory or not.
     pub versions: Vec<VersionCard>,
     /// Seconds since 1970.
     pub created: u64,
+}
+
+/// A version on trial.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct CanaryCard {
+    /// SHA-256 of its content, hex.
+    pub version: String,
+    /// Its share of the requests by name, in percent.
+    pub percent: f64,
+}
+
+/// A moment at which a version became active.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ActivationCard {
+    /// SHA-256 of its content, hex.
+    pub version: String,
+    /// Seconds since 1970.
+    pub activated: u64,
+    /// What made it active: `load`, `activate`, `promote` or `rollback`.
+    #[schema(value_type = String)]
+    pub cause: Cause,
 }
 
 /// One version of an adapter.
@@ -58,8 +85,10 @@ pub struct VersionCard {
     pub target_modules: Vec<String>,
     /// The base model it was trained on, as it says.
     pub base_model: String,
-    /// Whether it is in memory.
+    /// Whether it is in memory; if not, it is loaded for the first request that needs it.
     pub resident: bool,
+    /// What loading it found.
+    pub report: Option<LoadReport>,
     /// Requests that use it.
     pub in_flight: usize,
     /// Evaluations of exactly this version.
@@ -108,8 +137,14 @@ impl AdapterCard {
         Self {
             id: entry.name.clone(),
             object: "adapter",
-            active_version: entry.active.to_string(),
-            previous_version: entry.previous.as_ref().map(ToString::to_string),
+            active_version: entry.active().to_string(),
+            previous_version: entry.pointer.previous.as_ref().map(ToString::to_string),
+            canary: entry.pointer.canary.as_ref().map(|canary| CanaryCard {
+                version: canary.version.to_string(),
+                percent: canary.percent,
+            }),
+            pinned: entry.pointer.pinned,
+            history: ActivationCard::all(entry),
             versions: entry
                 .versions
                 .iter()
@@ -117,6 +152,20 @@ impl AdapterCard {
                 .collect(),
             created: entry.created,
         }
+    }
+}
+
+impl ActivationCard {
+    /// The activations of a name that are remembered, oldest first.
+    pub fn all(entry: &Entry) -> Vec<Self> {
+        let activations = entry.pointer.history.iter();
+        activations
+            .map(|activation| Self {
+                version: activation.version.to_string(),
+                activated: activation.activated,
+                cause: activation.cause,
+            })
+            .collect()
     }
 }
 
@@ -134,8 +183,8 @@ impl VersionCard {
             alpha: summary.alpha,
             target_modules: summary.target_modules.clone(),
             base_model: summary.base_model.clone(),
-            // Every version of the registry is in memory; the store's others are not listed.
-            resident: true,
+            resident: status.resident_bytes > 0,
+            report: summary.proof.as_ref().map(LoadReport::of),
             in_flight: status.in_flight,
             evaluations: state.evaluations.of_version(summary.version.as_str()),
         }

@@ -4,7 +4,7 @@ use actix_multipart::Multipart;
 use actix_web::http::header;
 use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
-use adapters::{AdapterError, Entry, RegistryError};
+use adapters::{AdapterError, Cause, Entry};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
@@ -75,6 +75,15 @@ pub struct ActivateRequest {
     pub gate: Option<Gate>,
 }
 
+/// Where to return to.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+pub struct RollbackRequest {
+    /// A retained version, or a prefix of at least 8 hex digits; the one active before unless given.
+    pub version: Option<String>,
+    /// Only if this version, or prefix, is active now.
+    pub expected: Option<String>,
+}
+
 impl RequestBody for ActivateRequest {
     fn from_object(object: Map<String, Value>) -> Result<Self, ApiError> {
         read(&Value::Object(object))
@@ -103,11 +112,7 @@ pub async fn get_adapter(
     state: Data<State>,
     name: Path<String>,
 ) -> Result<HttpResponse, ApiError> {
-    let entry = state
-        .registry
-        .get(&name)
-        .ok_or_else(|| ApiError::from(RegistryError::NotLoaded { name: name.clone() }))?;
-    Ok(card(&state, &entry))
+    Ok(card(&state, &state.registry.entry(&name)?))
 }
 
 /// Loads an adapter under a new name, from an upload or from a directory.
@@ -176,6 +181,7 @@ pub async fn activate_adapter(
     let conditions = Conditions {
         expected: expected.as_deref(),
         gate: body.0.gate.as_ref(),
+        cause: Cause::Activate,
     };
     let (entry, gate) = loading::activate(&state, &name, &body.0.version, conditions).await?;
     Ok(gated(&state, &entry, gate))
@@ -197,17 +203,25 @@ pub async fn promote_adapter(
     Ok(gated(&state, &entry, gate))
 }
 
-/// Returns to the version that was active before; with `If-Match`, only from that version.
+/// Returns to the version that was active before, or to another one that is retained; with `If-Match`, only from that version.
 #[utoipa::path(post, path = "/v1/adapters/{name}/rollback", tag = "adapters", params(("name" = String, Path, description = "The adapter")),
-    responses((status = 200, description = "Rolled back", body = AdapterCard), InferenceErrors))]
+    request_body = Option<RollbackRequest>, responses((status = 200, description = "Rolled back", body = AdapterCard), InferenceErrors))]
 pub async fn roll_back_adapter(
     _key: AdminKey,
     state: Data<State>,
     request: HttpRequest,
     name: Path<String>,
+    payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
-    let expected = expected_version(&request)?;
-    let entry = loading::rollback(&state, &name, expected.as_deref()).await?;
+    let body = read_bounded(payload, state.configuration.max_body_bytes).await?;
+    // The usual rollback has no body at all.
+    let wanted: RollbackRequest = match body.is_empty() {
+        true => RollbackRequest::default(),
+        false => read(&Value::Object(parse_object(&body)?))?,
+    };
+    let expected = one_expectation(&request, wanted.expected)?;
+    let version = wanted.version.as_deref();
+    let entry = loading::rollback(&state, &name, version, expected.as_deref()).await?;
     Ok(card(&state, &entry))
 }
 
@@ -275,7 +289,7 @@ fn check_same_name(named: Option<&str>, path: &str) -> Result<(), ApiError> {
 
 /// The adapter's files, uploaded or named.
 async fn read_source(
-    state: &State,
+    state: &Data<State>,
     request: &HttpRequest,
     payload: Payload,
 ) -> Result<(Option<String>, Source), ApiError> {
@@ -285,8 +299,8 @@ async fn read_source(
         .is_some_and(|value| value.to_ascii_lowercase().starts_with("multipart/"));
     if is_form {
         let form = Multipart::new(request.headers(), payload);
-        let upload = read_upload(form, state.configuration.max_adapter_bytes).await?;
-        return Ok((upload.name, Source::Upload(Box::new(upload.files))));
+        let upload = read_upload(state, form).await?;
+        return Ok((upload.name, Source::Upload(upload.incoming)));
     }
     let body = read_bounded(payload, state.configuration.max_body_bytes).await?;
     let request: AdapterFromPath = read(&Value::Object(parse_object(&body)?))?;

@@ -1,13 +1,16 @@
 //! `POST /v1/chat/completions`.
 
+mod message;
+
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
-use engine::{ChatMessage, TokenLogprob};
+use engine::TokenLogprob;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+pub use self::message::{Content, ContentPart, Message};
 use crate::authorization::InferenceKey;
 use crate::body::{Json, RequestBody, read};
 use crate::error::ApiError;
@@ -46,38 +49,6 @@ pub struct ChatFields {
     pub logprobs: Option<bool>,
     /// With `logprobs`: this many alternatives, 0 to 20.
     pub top_logprobs: Option<i64>,
-}
-
-/// One message.
-#[derive(Debug, Deserialize, ToSchema)]
-pub struct Message {
-    /// Who speaks: `system`, `developer`, `user` or `assistant`.
-    pub role: String,
-    /// What is said.
-    pub content: Option<Content>,
-    /// Refused when there are any.
-    #[schema(value_type = Option<Vec<Object>>)]
-    pub tool_calls: Option<Value>,
-}
-
-/// A text, or a list of text parts.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(untagged, expecting = "expected a string or an array of text parts")]
-pub enum Content {
-    /// A text.
-    Text(String),
-    /// Parts that are joined.
-    Parts(Vec<ContentPart>),
-}
-
-/// One part of a message.
-#[derive(Debug, Deserialize, ToSchema)]
-pub struct ContentPart {
-    /// `text`.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// The text.
-    pub text: Option<String>,
 }
 
 /// The whole answer.
@@ -168,11 +139,35 @@ pub async fn create_chat_completion(
     request: HttpRequest,
     body: Json<ChatRequest>,
 ) -> Result<HttpResponse, ApiError> {
-    let target = Target::of_request(&state, &request, body.0.sampling.model.as_deref())?;
-    let streaming = body.0.sampling.streaming()?;
-    let generation = check(&state, &body.0)?;
-    let prompts = [encode(&state, &body.0.fields.messages)?];
-    let running = submit(&state, &target, &prompts, &generation)?;
+    let target = Target::of_request(&state, &request, &body.0.sampling.selection()).await?;
+    respond_to(&state, target, &body.0).await
+}
+
+/// Makes an answer again with exactly this model and seed.
+///
+/// # Errors
+/// Those of [`create_chat_completion`].
+pub async fn repeat(
+    state: &Data<State>,
+    mut request: ChatRequest,
+    (target, seed): (Target, Option<u64>),
+) -> Result<HttpResponse, ApiError> {
+    request.sampling.seed = seed.map(u64::cast_signed);
+    request.sampling.stream = None;
+    request.sampling.stream_options = None;
+    respond_to(state, target, &request).await
+}
+
+/// Answers with what a request runs on.
+async fn respond_to(
+    state: &Data<State>,
+    target: Target,
+    request: &ChatRequest,
+) -> Result<HttpResponse, ApiError> {
+    let streaming = request.sampling.streaming()?;
+    let generation = check(state, request)?;
+    let prompts = [encode(state, &request.fields.messages)?];
+    let running = submit(state, &target, &prompts, &generation)?;
     let answer = Answer {
         state: state.clone(),
         id: format!("chatcmpl-{}", Uuid::new_v4().simple()),
@@ -190,7 +185,8 @@ pub async fn create_chat_completion(
         };
         return Ok(respond(plan, answer));
     }
-    Ok(HttpResponse::Ok().json(answer.whole(collect(running).await?, prompt_tokens[0])))
+    let finished = collect(running).await?;
+    Ok(HttpResponse::Ok().json(answer.whole(finished, prompt_tokens[0])))
 }
 
 fn check(state: &State, request: &ChatRequest) -> Result<Generation, ApiError> {
@@ -239,75 +235,6 @@ fn encode(state: &State, messages: &[Message]) -> Result<EncodedPrompt, ApiError
     // The template writes its own special tokens.
     let tokens = state.engine.tokenizer().encode(&text, false);
     Ok(EncodedPrompt { tokens, text })
-}
-
-impl Message {
-    fn check(&self, index: usize) -> Result<ChatMessage, ApiError> {
-        let param = |field: &str| format!("messages[{index}].{field}");
-        let has_calls = self
-            .tool_calls
-            .as_ref()
-            .is_some_and(|calls| calls.as_array().is_none_or(|calls| !calls.is_empty()));
-        if has_calls {
-            return Err(ApiError::not_supported(
-                param("tool_calls"),
-                "put what the tools said into a message",
-            ));
-        }
-        let role = match self.role.as_str() {
-            "system" | "developer" => "system",
-            "user" => "user",
-            "assistant" => "assistant",
-            "tool" | "function" => {
-                return Err(ApiError::not_supported(
-                    param("role"),
-                    "put what the tool said into a user message",
-                ));
-            }
-            other => {
-                return Err(ApiError::invalid(
-                    param("role"),
-                    format!("role `{other}` is unknown; known: system, developer, user, assistant"),
-                ));
-            }
-        };
-        let content = match &self.content {
-            Some(content) => content.text(&param("content"))?,
-            None => {
-                return Err(ApiError::MissingField {
-                    message: format!("`{}` is missing; send a text", param("content")),
-                    param: param("content"),
-                });
-            }
-        };
-        Ok(ChatMessage {
-            role: role.to_owned(),
-            content,
-        })
-    }
-}
-
-impl Content {
-    fn text(&self, param: &str) -> Result<String, ApiError> {
-        match self {
-            Self::Text(text) => Ok(text.clone()),
-            Self::Parts(parts) => parts
-                .iter()
-                .enumerate()
-                .map(|(index, part)| match (part.kind.as_str(), &part.text) {
-                    ("text", Some(text)) => Ok(text.as_str()),
-                    ("text", None) => Err(ApiError::invalid(
-                        format!("{param}[{index}].text"),
-                        format!("`{param}[{index}]` has no `text`"),
-                    )),
-                    (kind, _) => Err(ApiError::not_supported(
-                        format!("{param}[{index}].type"),
-                        format!("parts of type `{kind}` cannot be read; send text"),
-                    )),
-                })
-                .collect(),
-        }
-    }
 }
 
 impl Answer {

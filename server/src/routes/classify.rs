@@ -17,7 +17,7 @@ use crate::error::ApiError;
 use crate::inference::classification::{
     CONTENT_FREE, LabelScorer, LabelScores, TaskPrompt, argmax,
 };
-use crate::inference::target::{AdapterReference, Target};
+use crate::inference::target::{AdapterReference, Selection, Target};
 use crate::inference::usage::Usage;
 use crate::openapi::InferenceErrors;
 use crate::state::State;
@@ -32,6 +32,10 @@ const IN_FLIGHT: usize = 32;
 pub struct ClassifyRequest {
     /// The base model, an adapter, or `<adapter>@<version>`.
     pub model: Option<String>,
+    /// A blend in the place of one adapter, as in completions.
+    pub adapter_weights: Option<BTreeMap<String, f64>>,
+    /// An identifier of the end user, as in completions.
+    pub user: Option<String>,
     /// What to classify, up to 1024 inputs.
     pub inputs: Vec<Input>,
     /// The task whose prompt is used; the adapter's own unless given.
@@ -129,9 +133,26 @@ pub async fn classify(
     request: HttpRequest,
     body: Json<ClassifyRequest>,
 ) -> Result<HttpResponse, ApiError> {
-    let target = Target::of_request(&state, &request, body.0.model.as_deref())?;
-    let checked = check(&target, body.0)?;
-    let (results, usage) = score(&state, &target, &checked).await?;
+    let selection = Selection {
+        model: body.0.model.clone(),
+        adapter_weights: body.0.adapter_weights.clone(),
+        user: body.0.user.clone(),
+    };
+    let target = Target::of_request(&state, &request, &selection).await?;
+    repeat(&state, body.0, target).await
+}
+
+/// Classifies with what a request runs on.
+///
+/// # Errors
+/// Those of [`classify`].
+pub async fn repeat(
+    state: &Data<State>,
+    request: ClassifyRequest,
+    target: Target,
+) -> Result<HttpResponse, ApiError> {
+    let checked = check(&target, request)?;
+    let (results, usage) = score(state, &target, &checked).await?;
     Ok(HttpResponse::Ok().json(Classification {
         object: "classification",
         model: target.model.clone(),

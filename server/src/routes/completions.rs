@@ -124,12 +124,21 @@ pub async fn create_completion(
     request: HttpRequest,
     body: Json<CompletionRequest>,
 ) -> Result<HttpResponse, ApiError> {
-    let target = Target::of_request(&state, &request, body.0.sampling.model.as_deref())?;
+    let target = Target::of_request(&state, &request, &body.0.sampling.selection()).await?;
     let checked = check(&state, &body.0)?;
-    let running = submit(&state, &target, &checked.prompts, &checked.generation)?;
+    answer(&state, target, checked).await
+}
+
+/// Continues the prompts with what a request runs on.
+async fn answer(
+    state: &Data<State>,
+    target: Target,
+    checked: Checked,
+) -> Result<HttpResponse, ApiError> {
+    let running = submit(state, &target, &checked.prompts, &checked.generation)?;
     let streaming = checked.streaming;
     let prompt_tokens = checked.prompt_tokens();
-    let answer = Answer::new(&state, target, checked);
+    let answer = Answer::new(state, target, checked);
     if streaming.stream {
         let plan = StreamPlan {
             running,
@@ -139,6 +148,22 @@ pub async fn create_completion(
         return Ok(respond(plan, answer));
     }
     Ok(HttpResponse::Ok().json(answer.whole(collect(running).await?)))
+}
+
+/// Makes a completion again with exactly this model and seed.
+///
+/// # Errors
+/// Those of [`create_completion`].
+pub async fn repeat(
+    state: &Data<State>,
+    mut request: CompletionRequest,
+    (target, seed): (Target, Option<u64>),
+) -> Result<HttpResponse, ApiError> {
+    request.sampling.seed = seed.map(u64::cast_signed);
+    request.sampling.stream = None;
+    request.sampling.stream_options = None;
+    let checked = check(state, &request)?;
+    answer(state, target, checked).await
 }
 
 fn check(state: &State, request: &CompletionRequest) -> Result<Checked, ApiError> {

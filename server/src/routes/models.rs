@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use crate::authorization::InferenceKey;
 use crate::error::ApiError;
-use crate::inference::target::Target;
+use crate::inference::named::Named;
 use crate::openapi::InferenceErrors;
 use crate::state::State;
 
@@ -61,19 +61,18 @@ pub async fn get_model(
     state: Data<State>,
     id: Path<String>,
 ) -> Result<HttpResponse, ApiError> {
-    let target = Target::resolve(&state, Some(&id))?;
-    let mut card = match target.lease() {
-        None => base_card(&state),
-        Some(lease) => {
-            let entry = state.registry.get(lease.name());
+    let mut card = match Named::resolve(&state, &id, None)? {
+        Named::Base => base_card(&state),
+        Named::Adapter(hold) => {
+            let entry = state.registry.get(hold.name());
             let entry = entry.ok_or_else(|| ApiError::ModelNotFound { model: id.clone() })?;
             ModelCard {
-                root: lease.summary().version.to_string(),
+                root: hold.summary().version.to_string(),
                 ..adapter_card(&state, &entry)
             }
         }
     };
-    card.id = target.model.clone();
+    card.id.clone_from(&id);
     Ok(HttpResponse::Ok().json(card))
 }
 
@@ -95,7 +94,7 @@ fn adapter_card(state: &State, entry: &Entry) -> ModelCard {
         object: "model",
         created: entry.created,
         owned_by: "quickchange",
-        root: entry.active.to_string(),
+        root: entry.active().to_string(),
         parent: Some(state.served_name().to_owned()),
         max_model_len: state.engine.max_model_len(),
     }

@@ -49,5 +49,5 @@ pub(super) fn one_expectation(
 
 /// The entity tag of an adapter as it is.
 pub(super) fn entity_tag(entry: &Entry) -> ETag {
-    ETag(EntityTag::new_strong(entry.active.to_string()))
+    ETag(EntityTag::new_strong(entry.active().to_string()))
 }

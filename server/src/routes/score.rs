@@ -1,5 +1,7 @@
 //! `POST /v1/score`.
 
+use std::collections::BTreeMap;
+
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use engine::{EngineError, Priority, ScoreRequest as EngineScoreRequest, ScoreResult};
@@ -11,7 +13,7 @@ use utoipa::ToSchema;
 use crate::authorization::InferenceKey;
 use crate::body::{Json, RequestBody, read};
 use crate::error::ApiError;
-use crate::inference::target::{AdapterReference, Target};
+use crate::inference::target::{AdapterReference, Selection, Target};
 use crate::inference::usage::Usage;
 use crate::openapi::InferenceErrors;
 use crate::state::State;
@@ -24,6 +26,10 @@ const IN_FLIGHT: usize = 32;
 pub struct ScoreRequest {
     /// The base model, an adapter, or `<adapter>@<version>`.
     pub model: Option<String>,
+    /// A blend in the place of one adapter, as in completions.
+    pub adapter_weights: Option<BTreeMap<String, f64>>,
+    /// An identifier of the end user, as in completions.
+    pub user: Option<String>,
     /// What to score, up to 1024 pairs.
     pub pairs: Vec<Pair>,
 }
@@ -86,14 +92,31 @@ pub async fn score(
     request: HttpRequest,
     body: Json<ScoreRequest>,
 ) -> Result<HttpResponse, ApiError> {
-    let target = Target::of_request(&state, &request, body.0.model.as_deref())?;
-    let pairs = encode(&state, &body.0.pairs)?;
+    let selection = Selection {
+        model: body.0.model,
+        adapter_weights: body.0.adapter_weights,
+        user: body.0.user,
+    };
+    let target = Target::of_request(&state, &request, &selection).await?;
+    repeat(&state, &body.0.pairs, target).await
+}
+
+/// Scores pairs with what a request runs on.
+///
+/// # Errors
+/// Those of [`score`].
+pub async fn repeat(
+    state: &Data<State>,
+    pairs: &[Pair],
+    target: Target,
+) -> Result<HttpResponse, ApiError> {
+    let pairs = encode(state, pairs)?;
     let lengths: Vec<(usize, usize)> = pairs
         .iter()
         .map(|pair| (pair.context.len(), pair.continuation.len()))
         .collect();
     let results: Vec<ScoreResult> =
-        stream::iter(pairs.into_iter().map(|pair| run(&state, &target, pair)))
+        stream::iter(pairs.into_iter().map(|pair| run(state, &target, pair)))
             .buffered(IN_FLIGHT)
             .try_collect()
             .await?;

@@ -1,9 +1,9 @@
 //! A server in this process, on a free port, with folders of its own.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use server::application::{Application, StopHandle};
-use server::configuration::Configuration;
+use server::configuration::{Configuration, StoreLocation};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 
@@ -17,6 +17,9 @@ pub(crate) struct Options {
     pub(crate) max_running: usize,
     pub(crate) prefix_cache: bool,
     pub(crate) draft_tokens: usize,
+    pub(crate) adapter_memory_bytes: usize,
+    pub(crate) retain_versions: usize,
+    pub(crate) store: Option<StoreLocation>,
     pub(crate) admin_key: Vec<String>,
     pub(crate) api_key: Vec<String>,
 }
@@ -30,10 +33,66 @@ impl Default for Options {
             max_running: 64,
             prefix_cache: true,
             draft_tokens: 8,
+            adapter_memory_bytes: 0,
+            retain_versions: 0,
+            store: None,
             admin_key: Vec::new(),
             api_key: Vec::new(),
         }
     }
+}
+
+impl Options {
+    /// The settings of a server whose folders lie in `folder`.
+    pub(super) fn configuration(self, folder: &Path) -> Configuration {
+        let pretrained = folder.join("pretrained");
+        fs_err::create_dir_all(&pretrained).unwrap();
+        Configuration {
+            port: 0,
+            model: self.base.path,
+            served_name: Some(self.base.name.to_owned()),
+            pretrained: Some(pretrained),
+            store: (self.store).unwrap_or_else(|| StoreLocation::Directory(store_in(folder))),
+            local: folder.join("local"),
+            adapter_memory_bytes: self.adapter_memory_bytes,
+            retain_versions: self.retain_versions,
+            data: None,
+            threads: self.threads,
+            max_queue: self.max_queue,
+            max_running: self.max_running,
+            prefix_cache: self.prefix_cache,
+            draft_tokens: self.draft_tokens,
+            admin_key: self.admin_key,
+            api_key: self.api_key,
+            drain_seconds: 0,
+            ..Configuration::defaults()
+        }
+    }
+}
+
+/// Where a server whose folders lie in `folder` keeps what outlives it.
+pub(super) fn store_in(folder: &Path) -> PathBuf {
+    folder.join("store")
+}
+
+/// Weights files under a folder.
+pub(super) fn weights_under(folder: PathBuf) -> usize {
+    let mut folders = vec![folder];
+    let mut found = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in fs_err::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path
+                .extension()
+                .is_some_and(|extension| extension == "safetensors")
+            {
+                found += 1;
+            }
+        }
+    }
+    found
 }
 
 /// A running server; it ends with the test.
@@ -65,25 +124,9 @@ impl App {
 
     pub(crate) async fn start_with(options: Options) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        fs_err::create_dir(folder.path().join("pretrained")).unwrap();
-        let configuration = Configuration {
-            port: 0,
-            model: options.base.path.clone(),
-            served_name: Some(options.base.name.to_owned()),
-            pretrained: Some(folder.path().join("pretrained")),
-            store: folder.path().join("store"),
-            data: None,
-            threads: options.threads,
-            max_queue: options.max_queue,
-            max_running: options.max_running,
-            prefix_cache: options.prefix_cache,
-            draft_tokens: options.draft_tokens,
-            admin_key: options.admin_key,
-            api_key: options.api_key,
-            drain_seconds: 0,
-            ..Configuration::defaults()
-        };
-        Self::run(options.base, folder, configuration).await
+        let base = options.base.clone();
+        let configuration = options.configuration(folder.path());
+        Self::run(base, folder, configuration).await
     }
 
     /// Ends the server and starts another on the same folders. Nothing in the background gets to finish.
@@ -134,22 +177,7 @@ impl App {
 
     /// Weights files of adapters that the server keeps for a restart.
     pub(crate) fn stored_weights(&self) -> usize {
-        let mut folders = vec![self.folder.path().join("store")];
-        let mut found = 0;
-        while let Some(folder) = folders.pop() {
-            for entry in fs_err::read_dir(folder).unwrap() {
-                let path = entry.unwrap().path();
-                if path.is_dir() {
-                    folders.push(path);
-                } else if path
-                    .extension()
-                    .is_some_and(|extension| extension == "safetensors")
-                {
-                    found += 1;
-                }
-            }
-        }
-        found
+        weights_under(store_in(self.folder.path()))
     }
 
     /// Puts a random adapter under the adapters root without telling the server.

@@ -185,6 +185,46 @@ impl Client {
         send(self.request(Method::POST, &format!("/v1/adapters/{name}/rollback"))).await
     }
 
+    pub(crate) async fn rollback_to(&self, name: &str, version: &str) -> Reply {
+        self.post(
+            &format!("/v1/adapters/{name}/rollback"),
+            &json!({"version": version}),
+        )
+        .await
+    }
+
+    pub(crate) async fn history(&self, name: &str) -> Reply {
+        self.get(&format!("/v1/adapters/{name}/history")).await
+    }
+
+    pub(crate) async fn canary(&self, name: &str, version: &str, percent: f64) -> Reply {
+        let body = json!({"version": version, "percent": percent});
+        self.post(&format!("/v1/adapters/{name}/canary"), &body)
+            .await
+    }
+
+    pub(crate) async fn end_canary(&self, name: &str) -> Reply {
+        self.delete(&format!("/v1/adapters/{name}/canary")).await
+    }
+
+    pub(crate) async fn pin(&self, name: &str) -> Reply {
+        send(self.request(Method::PUT, &format!("/v1/adapters/{name}/pin"))).await
+    }
+
+    pub(crate) async fn unpin(&self, name: &str) -> Reply {
+        self.delete(&format!("/v1/adapters/{name}/pin")).await
+    }
+
+    pub(crate) async fn compare(&self, body: &Value) -> Reply {
+        self.post("/v1/compare", body).await
+    }
+
+    /// `POST /v1/replay` of a request and the receipt on its reply.
+    pub(crate) async fn replay(&self, request: &Value, receipt: &Value) -> Reply {
+        let body = json!({"request": request, "receipt": receipt});
+        self.post("/v1/replay", &body).await
+    }
+
     pub(crate) async fn unload(&self, name: &str) -> Reply {
         self.delete(&format!("/v1/adapters/{name}")).await
     }
@@ -192,6 +232,17 @@ impl Client {
     pub(crate) async fn unload_version(&self, name: &str, version: &str) -> Reply {
         self.delete(&format!("/v1/adapters/{name}?version={version}"))
             .await
+    }
+
+    /// The value of a metric without labels.
+    pub(crate) async fn metric(&self, name: &str) -> f64 {
+        let text = self.metrics().await;
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("{name} is not in {text}"))
+            .parse()
+            .unwrap()
     }
 
     /// The Prometheus text.
@@ -228,5 +279,10 @@ pub(crate) fn form(files: &AdapterDirectory) -> Form {
 
 /// Sends a request and reads the reply to its end.
 pub(crate) async fn send(request: RequestBuilder) -> Reply {
-    Reply::read(request.send().await.unwrap()).await
+    try_send(request).await.unwrap()
+}
+
+/// [`send`] to a server that may be gone before the end.
+pub(crate) async fn try_send(request: RequestBuilder) -> reqwest::Result<Reply> {
+    Reply::try_read(request.send().await?).await
 }

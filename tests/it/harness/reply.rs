@@ -12,11 +12,16 @@ pub(crate) struct Reply {
 
 impl Reply {
     pub(crate) async fn read(response: reqwest::Response) -> Self {
-        Self {
+        Self::try_read(response).await.unwrap()
+    }
+
+    /// [`Reply::read`] from a server that may be gone before the end.
+    pub(crate) async fn try_read(response: reqwest::Response) -> reqwest::Result<Self> {
+        Ok(Self {
             status: response.status().as_u16(),
             headers: response.headers().clone(),
-            body: response.text().await.unwrap(),
-        }
+            body: response.text().await?,
+        })
     }
 
     /// The body as JSON.
@@ -60,6 +65,12 @@ impl Reply {
                 "{word:?} is not in the message {message:?}"
             );
         }
+    }
+
+    /// The receipt of an answer.
+    #[track_caller]
+    pub(crate) fn receipt(&self) -> Value {
+        serde_json::from_str(self.header("x-quickchange-receipt").unwrap()).unwrap()
     }
 
     pub(crate) fn header(&self, name: &str) -> Option<&str> {

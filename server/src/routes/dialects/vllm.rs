@@ -1,7 +1,9 @@
 //! vLLM's `POST /v1/load_lora_adapter` and `POST /v1/unload_lora_adapter`.
 
 use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
 use actix_web::web::Data;
+use adapters::RegistryError;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -61,7 +63,9 @@ pub async fn load_lora_adapter(
         },
         activate: true,
     };
-    loading::load(&state, loading).await?;
+    loading::load(&state, loading)
+        .await
+        .map_err(|error| in_words_of_vllm(error, &name))?;
     Ok(text(format!(
         "Success: LoRA adapter '{name}' added successfully."
     )))
@@ -76,10 +80,34 @@ pub async fn unload_lora_adapter(
     body: Json<UnloadLoraRequest>,
 ) -> Result<HttpResponse, ApiError> {
     let name = body.0.lora_name;
-    loading::remove(&state, &name).await?;
+    loading::remove(&state, &name)
+        .await
+        .map_err(|error| in_words_of_vllm(error, &name))?;
     Ok(text(format!(
         "Success: LoRA adapter '{name}' removed successfully."
     )))
+}
+
+/// Two refusals that clients of vLLM know by text and status.
+fn in_words_of_vllm(error: ApiError, name: &str) -> ApiError {
+    let (status, message) = match &error {
+        ApiError::Registry(RegistryError::AlreadyLoaded { .. }) => (
+            StatusCode::BAD_REQUEST,
+            format!(
+                "The lora adapter '{name}' has already been loaded. If you want to load the adapter in place, set 'load_inplace' to True."
+            ),
+        ),
+        ApiError::Registry(RegistryError::NotLoaded { .. }) => (
+            StatusCode::NOT_FOUND,
+            format!("The lora adapter '{name}' cannot be found."),
+        ),
+        _ => return error,
+    };
+    ApiError::InOtherWords {
+        error: Box::new(error),
+        message,
+        status,
+    }
 }
 
 fn text(message: String) -> HttpResponse {

@@ -1,0 +1,118 @@
+//! A server in a process of its own, so that it can be killed: this test binary, started again to run one test, which serves.
+
+use std::io::{BufRead, BufReader, Read, sink, stdin};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use actix_web::rt::System;
+use server::application::Application;
+use tempfile::TempDir;
+
+use super::app::{store_in, weights_under};
+use super::{BaseFile, Client, Options};
+
+/// The folder of the server, in the environment of the process that is to be one.
+const FOLDER: &str = "QUICKCHANGE_TEST_SERVES_IN";
+/// What stands before the port where the process says it.
+const PORT: &str = "serving on port ";
+
+/// A server that ends by SIGKILL only, and can be started again on what it has left.
+pub(crate) struct Process {
+    pub(crate) client: Client,
+    pub(crate) base: BaseFile,
+    folder: TempDir,
+    test: &'static str,
+    child: Child,
+    /// Held so that the process can always write to it.
+    _output: BufReader<ChildStdout>,
+}
+
+/// The body of the test that a [`Process`] runs: serves until it is killed or the process of the tests is gone. When it runs
+/// as one of the tests it returns at once.
+pub(crate) fn serve_as_told() {
+    let Some(folder) = std::env::var_os(FOLDER).map(PathBuf::from) else {
+        return;
+    };
+    std::thread::spawn(|| {
+        // The other end is closed when the process that holds it is gone, however it went.
+        let _ = std::io::copy(&mut stdin(), &mut sink());
+        std::process::exit(1)
+    });
+    System::new().block_on(async {
+        let configuration = Options::default().configuration(&folder);
+        let application = Application::build(configuration).await.unwrap();
+        println!("{PORT}{}", application.port());
+        application.run_until_stopped().await.unwrap();
+    });
+}
+
+impl Process {
+    /// The tiny model, no adapters. `test` is the path of the test that calls [`serve_as_told`].
+    pub(crate) fn start(test: &'static str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let base = BaseFile::tiny();
+        let (child, output, client) = spawn(test, folder.path());
+        Self {
+            client,
+            base,
+            folder,
+            test,
+            child,
+            _output: output,
+        }
+    }
+
+    /// SIGKILL; returns when the process is gone.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts another process, of a server that was killed, on the same folders; returns when it has opened the store and
+    /// listens.
+    pub(crate) fn start_again(&mut self) {
+        (self.child, self._output, self.client) = spawn(self.test, self.folder.path());
+    }
+
+    /// Weights files in the store.
+    pub(crate) fn stored_weights(&self) -> usize {
+        weights_under(store_in(self.folder.path()))
+    }
+
+    /// What lies where changes are prepared.
+    pub(crate) fn staged(&self) -> Vec<PathBuf> {
+        fs_err::read_dir(store_in(self.folder.path()).join(".staging"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may be gone already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn spawn(test: &str, folder: &Path) -> (Child, BufReader<ChildStdout>, Client) {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args([test, "--exact", "--nocapture", "--test-threads=1"])
+        .env(FOLDER, folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let port = output
+        .by_ref()
+        .lines()
+        .map_while(Result::ok)
+        .find_map(|line| line.split_once(PORT)?.1.parse().ok());
+    let Some(port) = port else {
+        let status = child.wait().unwrap();
+        panic!("the server did not open its store ({status}); standard error has its words");
+    };
+    (child, output, Client::new(port))
+}
