@@ -47,8 +47,7 @@ class Server:
         """Returns when the server says that it is ready."""
         while time.perf_counter() < until:
             if self.process.poll() is not None:
-                log = (pathlib.Path(self.folder) / "server.log").read_text()[-2000:]
-                raise RuntimeError(f"the server ended with status {self.process.returncode}:\n{log}")
+                raise RuntimeError(f"the server ended with status {self.process.returncode}:\n{self.last_words()}")
             try:
                 if call(self.port, "GET", "/ready")[0] == 200:
                     return
@@ -56,6 +55,10 @@ class Server:
                 pass
             time.sleep(0.002)
         raise RuntimeError("the server was not ready within 60 s")
+
+    def last_words(self):
+        """The end of its log."""
+        return (pathlib.Path(self.folder) / "server.log").read_text()[-2000:]
 
     def put(self, name, upload, method="POST"):
         """Sends an adapter, what `multipart` made: (milliseconds from the first byte sent to the answer, milliseconds the server reports)."""
