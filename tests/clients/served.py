@@ -16,10 +16,12 @@ STARTUP_SECONDS = 60
 class Server:
     """Starts the server on entry and ends it on exit; the last lines of its log go into the error when it does not start."""
 
-    def __init__(self, binary, model, *flags):
+    def __init__(self, binary, model, *flags, store=None, environment=None):
         # The gates are those of full-precision arithmetic: nothing but the weights is rounded to less than 16 bits.
         self.command = [str(binary), "--model", str(model), "--host", "127.0.0.1", "--activation-bits", "16", *flags]
         self.folder = tempfile.TemporaryDirectory()
+        self.store = store or f"{self.folder.name}/store"
+        self.environment = environment or {}
 
     def __enter__(self):
         port = free_port()
@@ -27,8 +29,8 @@ class Server:
         self.log = pathlib.Path(self.folder.name) / "server.log"
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("QUICKCHANGE_", "RUST_"))}
         with self.log.open("wb") as log:
-            command = [*self.command, "--port", str(port), "--store", f"{self.folder.name}/store"]
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+            command = [*self.command, "--port", str(port), "--store", self.store, "--local", f"{self.folder.name}/local"]
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment | self.environment)
         try:
             self.wait_until_ready()
         except BaseException:
