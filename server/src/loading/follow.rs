@@ -23,10 +23,13 @@ pub fn start(state: &Data<State>) {
     if !state.store.is_shared() {
         return;
     }
+    let known = state.registry.list().into_iter();
+    let mut seen: BTreeMap<String, PointerTag> = known
+        .filter_map(|entry| Some((entry.name, entry.tag?)))
+        .collect();
     let state = Arc::downgrade(&state.clone().into_inner());
     tokio::spawn(async move {
         let mut looks = 0u32;
-        let mut seen = BTreeMap::new();
         loop {
             tokio::time::sleep(INTERVAL).await;
             let Some(state) = Weak::upgrade(&state) else {
