@@ -230,10 +230,12 @@ def figures(gaps):
 
 def memory_line(samples, swaps):
     """The memory from the time on at which every version has been used, and the line through it."""
-    settled = [(at, mib) for done, at, mib in samples if done >= min(SETTLED_SWAPS, swaps // 2)]
+    settled_swaps = min(SETTLED_SWAPS, swaps // 2)
+    settled = [(at, mib) for done, at, mib in samples if done >= settled_swaps]
     times, values = [at - settled[0][0] for at, _ in settled], [mib for _, mib in settled]
     slope = statistics.linear_regression(times, values).slope
     return {
+        "after_swaps": settled_swaps,
         "start_mib": values[0],
         "end_mib": values[-1],
         "max_mib": max(values),
@@ -264,7 +266,7 @@ def show(found):
         print(f"token gap, {phase:7} p50 {values['p50_ms']:7.2f} ms  p99 {values['p99_ms']:7.2f} ms  largest {values['largest_ms']:7.1f} ms  of {values['gaps']}")
     print(f"activation        p50 {found['activation_p50_ms']:7.2f} ms  p99 {found['activation_p99_ms']:7.2f} ms")
     memory = found["memory"]
-    print(f"memory            {memory['start_mib']:.1f} MiB after {SETTLED_SWAPS} swaps, {memory['end_mib']:.1f} at the end, {memory['max_mib']:.1f} at most, {memory['slope_mib_per_minute']:+.2f} a minute")
+    print(f"memory            {memory['start_mib']:.1f} MiB after {memory['after_swaps']} swaps, {memory['end_mib']:.1f} at the end, {memory['max_mib']:.1f} at most, {memory['slope_mib_per_minute']:+.2f} a minute")
     for line in [*found["failures"], *found["wrong"]]:
         print(f"  {line}")
     for what, holds in found["checks"].items():

@@ -112,6 +112,18 @@ async fn a_request_can_choose_for_itself() {
 }
 
 #[tokio::test]
+async fn scales_of_several_adapters_are_a_blend() {
+    let app = App::with_adapters(&["one", "two"]).await;
+    let scales = json!([{"id": 0, "scale": 0.5}, {"id": 1, "scale": -0.25}]);
+    let answer = app.client.llama_cpp_completion(&with("lora", scales)).await;
+    let answer = answer.expect(200);
+    let blended = json!({"prompt": PROMPT, "max_tokens": 12, "temperature": 0, "adapter_weights": {"one": 0.5, "two": -0.25}});
+    let expected = app.client.completions(&blended).await.expect(200);
+    assert_eq!(answer["content"], expected["choices"][0]["text"]);
+    assert_eq!(answer["adapter"], expected["adapter"]);
+}
+
+#[tokio::test]
 async fn a_scale_follows_its_adapter_when_numbers_change_and_goes_with_it() {
     let app = App::with_adapters(&["middle"]).await;
     let scales = json!([{"id": 0, "scale": 1.0}]);

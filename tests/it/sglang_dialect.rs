@@ -24,6 +24,7 @@ async fn an_adapter_comes_and_goes_and_the_answer_lists_what_is_loaded() {
     assert!(loaded["loaded_adapters"]["x"].is_string(), "{loaded}");
     let card = app.client.adapter("x").await.expect(200);
     assert_eq!(card["active_version"], version);
+    assert_eq!(card["pinned"], true);
 
     let again = app.client.sglang_load(&request).await.expect(400);
     assert_eq!(again["success"], false);

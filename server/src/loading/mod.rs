@@ -32,7 +32,7 @@ use utoipa::ToSchema;
 use background::in_background;
 pub use locks::NameLocks;
 pub use promotion::{PromoteRequest, promote};
-pub use publish::{Conditions, activate, adjust, remove, remove_version, rollback};
+pub use publish::{Conditions, activate, adjust, pin, remove, remove_version, rollback};
 pub use report::LoadReport;
 
 use crate::error::ApiError;
@@ -115,6 +115,26 @@ struct Prepared {
     modules: usize,
 }
 
+impl Replace {
+    /// Refuses a name that is not what the request wants it to be.
+    ///
+    /// # Errors
+    /// `AlreadyLoaded`, `NotLoaded`, `LostCompareAndSwap`.
+    fn check(&self, name: &str, entry: Option<&Entry>) -> Result<(), RegistryError> {
+        match (entry, self) {
+            (Some(entry), Self::Never) => Err(RegistryError::AlreadyLoaded {
+                name: entry.name.clone(),
+                active: entry.active().clone(),
+            }),
+            (Some(entry), Self::Active(expected)) => entry.expect_active(expected),
+            (None, Self::Active(_)) => Err(RegistryError::NotLoaded {
+                name: name.to_owned(),
+            }),
+            (Some(_), Self::Allowed) | (None, Self::Allowed | Self::Never) => Ok(()),
+        }
+    }
+}
+
 impl Outcome {
     fn of(known: Option<&Entry>, version: &Version, activate: bool) -> Self {
         let Some(entry) = known else {
@@ -167,13 +187,8 @@ async fn load_and_publish(state: &Data<State>, request: LoadRequest) -> Result<L
     let (mut prepared, mut proof) = proven?;
     proof.load_ms = milliseconds(started);
     prepared.summary.proof = Some(proof.clone());
-    let entry = publish::publish(
-        state,
-        &request.name,
-        (prepared, incoming?),
-        request.activate,
-    )
-    .await?;
+    let how = (&request.replace, request.activate);
+    let entry = publish::publish(state, &request.name, (prepared, incoming?), how).await?;
     proof.load_ms = milliseconds(started);
     let report = LoadReport::of(&proof);
     tracing::info!(
@@ -224,15 +239,7 @@ async fn admit(
     let lock = state.name_locks.lock(&request.name).await;
     follow::refresh_shared(state, &request.name).await?;
     let known = state.registry.get(&request.name);
-    match (&known, &request.replace) {
-        (Some(entry), Replace::Never) => return Err(already_loaded(entry)),
-        (Some(entry), Replace::Active(expected)) => entry.expect_active(expected)?,
-        (None, Replace::Active(_)) => {
-            let name = request.name.clone();
-            return Err(RegistryError::NotLoaded { name }.into());
-        }
-        (Some(_), Replace::Allowed) | (None, Replace::Allowed | Replace::Never) => {}
-    }
+    request.replace.check(&request.name, known.as_ref())?;
     Ok((lock, known))
 }
 
@@ -334,14 +341,6 @@ pub async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work)
         .await
         .map_err(ApiError::internal)?
-}
-
-fn already_loaded(entry: &Entry) -> ApiError {
-    RegistryError::AlreadyLoaded {
-        name: entry.name.clone(),
-        active: entry.active().clone(),
-    }
-    .into()
 }
 
 /// Counts a refused load.

@@ -7,54 +7,79 @@ use actix_web::web::Data;
 use adapters::{ActivePointer, Cause, Entry, Incoming, MemoryError, StoreError, Version};
 
 use super::pointing::{ATTEMPTS, change_pointer, keep_original, moved, store_and_point};
-use super::{Prepared, blocking, follow, report};
+use super::{Prepared, Replace, blocking, follow, report};
 use crate::error::ApiError;
 use crate::evaluation::gate::{Gate, GateReport};
 use crate::state::{State, unix_seconds};
 
-/// Stores a version that was prepared and is on the disk, and registers it.
+/// Stores a version that was prepared and is on the disk, and registers it, if the name is still what the request wants it to be.
+///
+/// # Errors
+/// Those of [`Replace::check`] when another server was first, and the store's; the version is not kept then.
 pub(super) async fn publish(
     state: &Data<State>,
     name: &str,
     (prepared, incoming): (Prepared, Incoming),
-    activate: bool,
+    (replace, activate): (&Replace, bool),
 ) -> Result<Entry, ApiError> {
     let version = prepared.summary.version.clone();
-    if let Some(known) = state.registry.get(name) {
-        keep_original(state, &known).await?;
+    let known = state.registry.get(name);
+    if let Some(known) = &known {
+        keep_original(state, known).await?;
     }
-    commit(
-        state,
-        name,
-        &version,
-        (incoming, report::to_json(&prepared.summary)),
-    )
-    .await?;
-    let before = state.registry.get(name).map(|entry| entry.pointer.active);
-    let entry = store_and_point(
-        state,
-        name,
-        |entry| {
-            let now = unix_seconds();
-            Ok(match entry {
-                None => ActivePointer::first(version.clone(), now),
-                Some(entry) if activate => entry.pointer.activated(&version, now, Cause::Load),
-                Some(entry) => entry.pointer.clone(),
-            })
-        },
-        |pointed| {
-            Ok(state
-                .registry
-                .publish(name, [prepared.summary.clone()], pointed)?)
-        },
-    )
-    .await?;
+    let report = report::to_json(&prepared.summary);
+    commit(state, name, &version, (incoming, report)).await?;
+    if let Some(Entry { pointer, tag, .. }) = known.clone() {
+        // In memory before the name points at it, so that no request has to wait for it.
+        let summary = prepared.summary.clone();
+        state.registry.publish(name, [summary], (pointer, tag))?;
+        keep_in_memory(state, name, &version, &prepared);
+    }
+    let next = |entry: Option<&Entry>| {
+        replace.check(name, entry)?;
+        let now = unix_seconds();
+        Ok(match entry {
+            None => ActivePointer::first(version.clone(), now),
+            Some(entry) if activate => entry.pointer.activated(&version, now, Cause::Load),
+            Some(entry) => entry.pointer.clone(),
+        })
+    };
+    let point = |pointed| {
+        let summary = prepared.summary.clone();
+        Ok(state.registry.publish(name, [summary], pointed)?)
+    };
+    let entry = match store_and_point(state, name, next, point).await {
+        Ok(entry) => entry,
+        Err(error) => {
+            if !known.is_some_and(|known| known.retains(&version)) {
+                withdraw(state, name, &version).await;
+            }
+            return Err(error);
+        }
+    };
     keep_in_memory(state, name, &version, &prepared);
     state.metrics.adapter_added(name);
-    if before.is_some_and(|before| before != entry.pointer.active) {
+    if known.is_some_and(|known| known.active() != entry.active()) {
         count_swap(state, name);
     }
     retain(state, entry).await
+}
+
+/// Takes a version back that the name did not come to point at. What cannot be deleted is left, retained and whole.
+async fn withdraw(state: &Data<State>, name: &str, version: &Version) {
+    if let Some(entry) = state.registry.get(name) {
+        if entry.pointer.versions().any(|named| named == version) {
+            return;
+        }
+        let pointer = Some((entry.pointer, entry.tag));
+        if let Err(error) = state.registry.remove_version(name, version, pointer) {
+            tracing::warn!(adapter = name, %version, %error, "a version that lost could not be given up");
+        }
+    }
+    let (store, owned, gone) = (Arc::clone(&state.store), name.to_owned(), version.clone());
+    if let Err(error) = blocking(move || Ok(store.remove_version(&owned, &gone)?)).await {
+        tracing::warn!(adapter = name, %version, %error, "a version that lost could not be deleted");
+    }
 }
 
 /// What must hold for a version to become active.
@@ -246,6 +271,25 @@ fn keep_in_memory(state: &State, name: &str, version: &Version, prepared: &Prepa
     if let Ok(Err(MemoryError::Full { .. })) = placed {
         tracing::info!(adapter = name, %version, "memory for adapters is full of others in use; it will be loaded when it is needed");
     }
+}
+
+/// Keeps the active version of a name in memory from now on, used or not, or no longer does.
+///
+/// # Errors
+/// The registry's, the store's, and `Memory` when there is no room for what is to be kept.
+pub async fn pin(state: &Data<State>, name: &str, pinned: bool) -> Result<Entry, ApiError> {
+    if pinned {
+        // In memory first: what does not fit cannot be kept there.
+        let hold = state.registry.hold(name)?;
+        drop(super::residency::lease(state, hold, super::residency::Origin::Stored).await?);
+    }
+    adjust(state, name, |entry| {
+        Ok(ActivePointer {
+            pinned,
+            ..entry.pointer.clone()
+        })
+    })
+    .await
 }
 
 /// Gives up versions that are more than `--retain-versions`.

@@ -2,7 +2,7 @@
 
 use actix_web::HttpResponse;
 use actix_web::web::{Data, Path};
-use adapters::{ActivePointer, Canary};
+use adapters::{ActivePointer, Canary, Entry};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -97,11 +97,7 @@ pub async fn pin(
     state: Data<State>,
     name: Path<String>,
 ) -> Result<HttpResponse, ApiError> {
-    // In memory first: what does not fit cannot be pinned.
-    let hold = state.registry.hold(&name)?;
-    let _loaded =
-        loading::residency::lease(&state, hold, loading::residency::Origin::Stored).await?;
-    set_pinned(&state, &name, true).await
+    Ok(card(&state, &loading::pin(&state, &name, true).await?))
 }
 
 /// Lets an adapter leave memory again when others need the room.
@@ -112,7 +108,7 @@ pub async fn unpin(
     state: Data<State>,
     name: Path<String>,
 ) -> Result<HttpResponse, ApiError> {
-    set_pinned(&state, &name, false).await
+    Ok(card(&state, &loading::pin(&state, &name, false).await?))
 }
 
 /// Lists the latest activations.
@@ -132,27 +128,16 @@ pub async fn get_history(
         }))
 }
 
-async fn set_pinned(
-    state: &Data<State>,
-    name: &str,
-    pinned: bool,
-) -> Result<HttpResponse, ApiError> {
-    change(state, name, |entry| {
-        Ok(ActivePointer {
-            pinned,
-            ..entry.pointer.clone()
-        })
-    })
-    .await
-}
-
 async fn change(
     state: &Data<State>,
     name: &str,
-    next: impl FnMut(&adapters::Entry) -> Result<ActivePointer, ApiError>,
+    next: impl FnMut(&Entry) -> Result<ActivePointer, ApiError>,
 ) -> Result<HttpResponse, ApiError> {
-    let entry = loading::adjust(state, name, next).await?;
-    Ok(HttpResponse::Ok()
-        .insert_header(entity_tag(&entry))
-        .json(AdapterCard::of(state, &entry)))
+    Ok(card(state, &loading::adjust(state, name, next).await?))
+}
+
+fn card(state: &State, entry: &Entry) -> HttpResponse {
+    HttpResponse::Ok()
+        .insert_header(entity_tag(entry))
+        .json(AdapterCard::of(state, entry))
 }

@@ -169,9 +169,3 @@ impl Change {
         }
     }
 }
-
-/// Whether requests by name and by version get the same. Where a rollback would lead is taken over as it is found.
-pub(super) fn same(found: Option<&Adapter>, expected: Option<&Adapter>) -> bool {
-    let served = |adapter: &Adapter| (adapter.versions.clone(), adapter.active);
-    found.map(served) == expected.map(served)
-}

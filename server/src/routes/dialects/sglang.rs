@@ -54,9 +54,8 @@ pub struct SglangLoadRequest {
     pub lora_name: String,
     /// Its directory, relative to the adapters root.
     pub lora_path: String,
-    /// Keep it in memory, which is what happens to every adapter.
-    #[serde(rename = "pinned")]
-    pub _pinned: Option<bool>,
+    /// Keep it in memory, used or not.
+    pub pinned: Option<bool>,
 }
 
 /// An adapter to unload.
@@ -133,8 +132,16 @@ pub async fn load_lora_adapter(
         replace: Replace::Never,
         activate: true,
     };
-    let loaded = loading::load(&state, loading).await;
-    update(&state, loaded.map(|_| ()))
+    let loaded = load(&state, loading, body.pinned == Some(true)).await;
+    update(&state, loaded)
+}
+
+async fn load(state: &Data<State>, loading: LoadRequest, pinned: bool) -> Result<(), ApiError> {
+    let loaded = loading::load(state, loading).await?;
+    if pinned {
+        loading::pin(state, &loaded.entry.name, true).await?;
+    }
+    Ok(())
 }
 
 /// Unloads an adapter.
