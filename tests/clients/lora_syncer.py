@@ -180,7 +180,7 @@ class Check:
         """What it saw in /v1/models may be over when its request arrives."""
         self.syncer.registered = set
         first, second = Adapter(*self.FIRST), Adapter("gone", "sentiment-ft")
-        assert "409 Client Error" in self.syncer.load(first)
+        assert "400 Client Error" in self.syncer.load(first)
         self.syncer.registered = lambda: {second}
         assert "404 Client Error" in self.syncer.unload(second)
         del self.syncer.registered

@@ -85,6 +85,36 @@ async fn a_rollback_with_an_expectation_loses_to_who_was_first() {
     reply.expect_error(409, "compare_and_swap_lost", &[&second.version()]);
 }
 
+/// A process killed between the files and the pointer of a first version leaves that.
+#[tokio::test]
+async fn what_is_active_without_a_pointer_stays_so_when_another_version_comes() {
+    let app = App::start().await;
+    let (first, second) = (
+        AdapterDirectory::random(&app.base, 1),
+        AdapterDirectory::random(&app.base, 2),
+    );
+    app.client.upload("tone", &first).await.expect(201);
+    let pointer = app.store_root().join("tone/active");
+    fs_err::remove_file(&pointer).unwrap();
+    let app = app.restart().await;
+    assert!(app.store_root().join("tone/active").exists());
+    let path = app.adapters_root().join("next");
+    copy(&second.path(), &path);
+    let body = json!({"path": "next"});
+    app.client
+        .put("/v1/adapters/tone?activate=false", &body)
+        .await
+        .expect(200);
+    let app = app.restart().await;
+    let card = app.client.adapter("tone").await.expect(200);
+    assert_eq!(card["active_version"], first.version().as_str());
+    assert_eq!(card["previous_version"], json!(null));
+    app.client
+        .rollback("tone")
+        .await
+        .expect_error(409, "nothing_to_roll_back", &[]);
+}
+
 #[tokio::test]
 async fn old_versions_go_unless_somebody_points_at_them() {
     let app = App::start_with(Options {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use actix_web::web::Data;
 use adapters::{
-    ActivePointer, AdapterFiles, AdapterName, CONFIG_FILE, IgnoredEntry, StoredAdapter, Version,
-    WEIGHTS_FILE,
+    ActivePointer, AdapterFiles, AdapterName, CONFIG_FILE, IgnoredEntry, PointerTag, StoredAdapter,
+    Version, WEIGHTS_FILE,
 };
 
 use super::follow::{summary_of, without_unserved};
@@ -105,13 +105,33 @@ async fn register_stored(state: &Data<State>, stored: &StoredAdapter) {
     if pointer.active != stored.pointer.active {
         tracing::error!(adapter = name, active = %pointer.active, instead_of = %stored.pointer.active, "the active version cannot be served, another one is");
     }
-    match state
-        .registry
-        .publish(name, summaries, (pointer, stored.tag.clone()))
-    {
+    let tag = match recorded(state, stored, &pointer).await {
+        Ok(tag) => tag,
+        Err(error) => return refuse(state, name, &error),
+    };
+    match state.registry.publish(name, summaries, (pointer, tag)) {
         Ok(()) => added(state, name, "store"),
         Err(error) => refuse(state, name, &error.into()),
     }
+}
+
+/// The tag of a name's pointer, which is stored now if it was not: a process killed before it could say what is active leaves a
+/// name whose newest version is, and that must not change with the next version that comes. Where others store too, one of
+/// them may be about to say it.
+async fn recorded(
+    state: &Data<State>,
+    stored: &StoredAdapter,
+    pointer: &ActivePointer,
+) -> Result<Option<PointerTag>, ApiError> {
+    if stored.tag.is_some() || state.store.is_shared() {
+        return Ok(stored.tag.clone());
+    }
+    let (store, name, pointer) = (
+        Arc::clone(&state.store),
+        stored.name.clone(),
+        pointer.clone(),
+    );
+    super::blocking(move || Ok(Some(store.replace_pointer(&name, &pointer, None)?))).await
 }
 
 async fn register_pretrained(

@@ -170,6 +170,11 @@ impl App {
         self.folder.path().join("pretrained")
     }
 
+    /// The folder of the store.
+    pub(crate) fn store_root(&self) -> PathBuf {
+        store_in(self.folder.path())
+    }
+
     /// A folder outside every root of the server.
     pub(crate) fn outside(&self) -> PathBuf {
         self.folder.path().join("outside")
