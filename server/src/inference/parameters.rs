@@ -195,8 +195,9 @@ impl SamplingFields {
             )?,
             repetition_penalty: above_zero("repetition_penalty", repetition, 2.0)?,
             logit_bias: self.biases(vocabulary)?,
-            // Any 64 bits are a seed; a negative one keeps its bits.
-            seed: self.seed.map_or_else(rand::random, i64::cast_unsigned),
+            // Any 64 bits are a seed; a negative one keeps its bits. One that is drawn has 53, so that a receipt comes back whole
+            // from clients that read numbers as doubles.
+            seed: (self.seed).map_or_else(|| rand::random::<u64>() >> 11, i64::cast_unsigned),
         })
     }
 
