@@ -98,6 +98,7 @@ impl Application {
             port = self.port,
             host = %self.state.configuration.host,
             model = self.state.served_name(),
+            store = self.state.store.location(),
             adapters = self.state.registry.list().len(),
             "serving"
         );

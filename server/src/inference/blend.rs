@@ -11,6 +11,7 @@ use super::named::Named;
 use super::target::{BlendPart, Target};
 use crate::error::ApiError;
 use crate::loading::residency::{self, Origin};
+use crate::loading::same_model;
 use crate::state::State;
 
 /// Blends that are remembered while nobody uses them.
@@ -123,7 +124,7 @@ fn check_bases(parts: &[(Hold<PreparedAdapter>, f64)]) -> Result<(), BlendError>
     let Some((first, first_base)) = named.next() else {
         return Ok(());
     };
-    match named.find(|(_, base)| !residency::same_model(base, first_base)) {
+    match named.find(|(_, base)| !same_model(base, first_base)) {
         None => Ok(()),
         Some((second, second_base)) => Err(BlendError::BasesDiffer {
             first: first.to_owned(),

@@ -34,6 +34,7 @@ pub use locks::NameLocks;
 pub use promotion::{PromoteRequest, promote};
 pub use publish::{Conditions, activate, adjust, pin, remove, remove_version, rollback};
 pub use report::LoadReport;
+pub(crate) use report::same_model;
 
 use crate::error::ApiError;
 use crate::state::{State, unix_seconds};

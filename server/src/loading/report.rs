@@ -74,7 +74,7 @@ pub(super) fn warnings(files: &AdapterFiles, summary: &Summary, base: &str) -> V
 }
 
 /// Whether two names of a model mean the same one, as far as names can tell: without organisation, folder, file type and quantisation.
-pub fn same_model(one: &str, other: &str) -> bool {
+pub(crate) fn same_model(one: &str, other: &str) -> bool {
     let plain = |name: &str| {
         let last = name
             .trim_end_matches('/')

@@ -10,7 +10,6 @@ use adapters::{Adapter, AdapterFiles, Hold, Lease, MemoryError, StoreError, Vers
 use engine::PreparedAdapter;
 
 use super::background::in_background;
-pub use super::report::same_model;
 use crate::error::ApiError;
 use crate::inference::patience::PAUSE;
 use crate::state::State;
