@@ -14,7 +14,7 @@ use engine::{Engine, EngineConfig, LoadOptions, Model};
 use tasks::Catalog;
 
 use crate::configuration::{Configuration, StoreLocation};
-use crate::evaluation::Evaluations;
+use crate::evaluations::Evaluations;
 use crate::hub::{self, HubSettings};
 use crate::loading::{follow, startup::register_all};
 use crate::middleware::observe;
@@ -170,8 +170,11 @@ fn load(mut configuration: Configuration) -> Result<Parts> {
     let store = open_store(&configuration)
         .with_context(|| format!("cannot open --store {}", configuration.store))?;
     let catalog = Catalog::open(configuration.data.as_deref()).context("cannot read --data")?;
-    let evaluations =
-        Evaluations::open(configuration.local_directory()).context("cannot read evaluations")?;
+    let evaluations = Evaluations::open(
+        configuration.local_directory(),
+        configuration.retain_predictions,
+    )
+    .context("cannot read evaluations")?;
     Ok(Parts {
         configuration,
         engine,

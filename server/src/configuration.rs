@@ -63,6 +63,10 @@ pub struct Configuration {
     #[arg(long, env = "QUICKCHANGE_RETAIN_VERSIONS", default_value_t = 0)]
     pub retain_versions: usize,
 
+    /// Newest finished evaluations that keep their predictions; the figures of all are kept
+    #[arg(long, env = "QUICKCHANGE_RETAIN_PREDICTIONS", default_value_t = 100)]
+    pub retain_predictions: usize,
+
     /// Folder of data sets that take the place of the built-in ones of the same name
     #[arg(long, env = "QUICKCHANGE_DATA")]
     pub data: Option<PathBuf>,

@@ -4,6 +4,7 @@
 //! is the only place that chooses a status. It has no wildcard arm, so a new variant does not compile until someone decides.
 
 mod answers;
+mod measuring;
 #[cfg(test)]
 mod tests;
 
@@ -12,6 +13,7 @@ use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpResponse, ResponseError};
 use adapters::{AdapterError, BlendError, MemoryError, RegistryError, StoreError};
 use engine::{EngineError, SubmitError, TemplateError};
+use evaluation::Status;
 use serde::Serialize;
 use tasks::{DataError, PlanError, PromptError};
 use utoipa::ToSchema;
@@ -20,7 +22,7 @@ use self::answers::{
     adapter_answer, blend_answer, data_answer, gate_answer, memory_answer, plan_answer,
     registry_answer, store_answer, submit_answer,
 };
-use crate::evaluation::gate::{GateError, GateReport};
+use crate::evaluations::gate::{GateError, GateReport};
 
 /// Why a request was not served.
 #[derive(Debug, thiserror::Error)]
@@ -163,6 +165,16 @@ pub enum ApiError {
     /// An evaluation could not be planned.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// An evaluation that cannot become what was asked, because it has ended.
+    #[error("evaluation {id} is {}; it cannot be {wanted}", status.name())]
+    WrongStatus {
+        /// The evaluation.
+        id: String,
+        /// Where it stands.
+        status: Status,
+        /// What was asked.
+        wanted: &'static str,
+    },
     /// An error in the words of another server's interface.
     #[error("{message}")]
     InOtherWords {
@@ -339,6 +351,7 @@ impl ApiError {
             Self::Data(error) => data_answer(error),
             Self::Prompt(_) => Answer(StatusCode::BAD_REQUEST, INVALID, "invalid_prompt"),
             Self::Plan(error) => plan_answer(error),
+            Self::WrongStatus { .. } => Answer(StatusCode::CONFLICT, CONFLICT, "evaluation_ended"),
             Self::InOtherWords { error, status, .. } => {
                 let Answer(_, kind, code) = error.answer();
                 match *status {

@@ -11,7 +11,7 @@ pub mod authorization;
 pub mod body;
 pub mod configuration;
 pub mod error;
-pub mod evaluation;
+pub mod evaluations;
 pub mod hub;
 pub mod inference;
 pub mod loading;

@@ -72,6 +72,9 @@ pub fn configure(app: &mut ServiceConfig) {
             .route(get().to(evaluations::get_evaluation))
             .route(delete().to(evaluations::cancel_evaluation)))
         .service(at("/v1/evaluations/{id}/events", "GET").route(get().to(evaluations::watch_evaluation)))
+        .service(at("/v1/evaluations/{id}/pause", "POST").route(post().to(evaluations::pause_evaluation)))
+        .service(at("/v1/evaluations/{id}/resume", "POST").route(post().to(evaluations::resume_evaluation)))
+        .service(at("/v1/evaluations/{id}/predictions", "GET").route(get().to(evaluations::list_predictions)))
         .service(at("/v1/evaluations/{id}/report", "GET").route(get().to(evaluations::report_evaluation)))
         // Operations
         .service(at("/health", "GET").route(get().to(operations::health)))

@@ -11,7 +11,7 @@ use tasks::Catalog;
 
 use crate::configuration::Configuration;
 use crate::error::ApiError;
-use crate::evaluation::Evaluations;
+use crate::evaluations::Evaluations;
 use crate::inference::receipt::Fingerprint;
 use crate::inference::scales::DefaultScales;
 use crate::loading::NameLocks;

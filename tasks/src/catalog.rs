@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use sha2::{Digest as _, Sha256};
+
 use crate::data_error::{DataError, FileRole};
 use crate::example::Example;
 use crate::prompts::Prompts;
@@ -144,6 +146,20 @@ impl Catalog {
             .unwrap_or(0)
     }
 
+    /// SHA-256 of the data set's test examples and demonstrations, hex: what they are, whatever files they come from.
+    ///
+    /// # Errors
+    ///
+    /// As [`Catalog::test`]; demonstrations that are missing count as none.
+    pub fn digest(&self, task: Task, dataset: &str) -> Result<String, DataError> {
+        let examples = self.test(task, dataset)?;
+        let demonstrations = match self.locate(task, dataset, FileRole::Demonstrations, None) {
+            Ok((source, file)) => read_records(source, task, &file)?.examples,
+            Err(_) => Vec::new(),
+        };
+        Ok(content_digest(&examples, &demonstrations))
+    }
+
     /// The prompts of the data folder if it has any, else the built-in ones.
     pub fn prompts(&self) -> &Prompts {
         &self.prompts
@@ -197,6 +213,27 @@ impl Catalog {
             sizes.join(", ")
         )
     }
+}
+
+/// SHA-256 over the lengths and bytes of all texts, in order.
+fn content_digest(examples: &[Example], demonstrations: &[Example]) -> String {
+    let mut hasher = Sha256::new();
+    for list in [examples, demonstrations] {
+        hasher.update((list.len() as u64).to_le_bytes());
+        for example in list {
+            let fields = example
+                .fields
+                .0
+                .iter()
+                .flat_map(|(name, text)| [name, text]);
+            for text in fields.chain([&example.output]) {
+                hasher.update((text.len() as u64).to_le_bytes());
+                hasher.update(text);
+            }
+        }
+    }
+    let digest = hasher.finalize();
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn dataset_ids() -> impl Iterator<Item = (Task, &'static str)> {

@@ -108,6 +108,18 @@ pub enum PlanError {
     Data(#[from] DataError),
 }
 
+impl EvaluationKind {
+    /// `in_domain`, `out_of_domain`, `cross_task` or `matrix`.
+    pub fn id(self) -> &'static str {
+        match self {
+            EvaluationKind::InDomain => "in_domain",
+            EvaluationKind::OutOfDomain => "out_of_domain",
+            EvaluationKind::CrossTask => "cross_task",
+            EvaluationKind::Matrix => "matrix",
+        }
+    }
+}
+
 impl PlanError {
     /// A stable name for the error in snake case.
     pub fn code(&self) -> &'static str {

@@ -34,7 +34,7 @@ pub struct CellResult {
     /// The metric of each example, 0..=1, in the order of the golds; what paired intervals are made of.
     pub per_example: Vec<f64>,
     /// Classification: `macro_f1`, `labels`, `confusion` (rows are golds). Generation: `rouge_1`, `rouge_2`, `rouge_l`,
-    /// `bleu`, `bare_labels` (outputs that are nothing but a label of another task).
+    /// `bleu`, `bare_labels` (outputs that are nothing but a label of a classification task), `collapse` (their share).
     pub extra: Value,
 }
 
@@ -168,12 +168,14 @@ fn score_texts(golds: &[Example], texts: &[String]) -> Scores {
     let mean = |part: fn(&Rouge) -> f64| rouges.iter().map(part).sum::<f64>() / rouges.len() as f64;
     let rouge_l = mean(|rouge| rouge.rouge_l);
     let bare_labels = candidates.iter().filter(|text| bare_label(text).is_some());
+    let bare_labels = bare_labels.count();
     let extra = json!({
         "rouge_1": mean(|rouge| rouge.rouge_1),
         "rouge_2": mean(|rouge| rouge.rouge_2),
         "rouge_l": rouge_l,
         "bleu": bleu(&candidates, &references),
-        "bare_labels": bare_labels.count(),
+        "bare_labels": bare_labels,
+        "collapse": bare_labels as f64 / candidates.len() as f64,
     });
     let per_example = rouges.iter().map(|rouge| rouge.rouge_l).collect();
     (rouge_l, per_example, extra)

@@ -73,26 +73,101 @@ async fn a_cancelled_evaluation_stops_and_stays_on_record() {
     app.client.greedy("moods", "The engine is free").await;
 }
 
+/// Some seconds of work in several cells.
+fn several_cells() -> Value {
+    json!({"kind": "matrix", "adapters": ["base", "moods"], "tasks": ["sentiment", "question"], "shots": [0, 1]})
+}
+
+fn cells_done(evaluation: &Value) -> u64 {
+    evaluation["progress"]["cells_done"].as_u64().unwrap()
+}
+
 #[tokio::test]
-async fn a_restart_does_not_lose_an_evaluation() {
+async fn a_restart_goes_on_with_an_evaluation_and_finds_the_same_figures() {
     let app = App::with_moods().await;
-    let finished = json!({"kind": "in_domain", "adapters": ["moods"], "datasets": ["amazon"], "shots": [0], "limit": 2});
-    let finished = app.client.evaluate_to_the_end(&finished).await;
-    let begun = app.client.evaluate(&endless()).await.expect(202);
+    let whole = app.client.evaluate_to_the_end(&several_cells()).await;
+    let begun = app.client.evaluate(&several_cells()).await.expect(202);
     let app = app.restart().await;
     let kept = app
         .client
-        .evaluation(finished["id"].as_str().unwrap())
+        .evaluation(whole["id"].as_str().unwrap())
         .await
         .expect(200);
-    assert_eq!(kept["cells"], finished["cells"]);
-    let broken = app
+    assert_eq!(kept["cells"], whole["cells"]);
+    let id = begun["id"].as_str().unwrap();
+    let before = app
         .client
-        .evaluation(begun["id"].as_str().unwrap())
-        .await
-        .expect(200);
-    assert_eq!(broken["status"], "failed", "{broken}");
-    assert!(broken.to_string().contains("stopped before"), "{broken}");
+        .evaluation_once(id, |now| cells_done(now) >= 3)
+        .await;
+    assert!(before["finished"].is_null(), "{before}");
+    let app = app.restart().await;
+    app.client.evaluation_events(id).await;
+    let resumed = app.client.evaluation(id).await.expect(200);
+    assert_eq!(resumed["status"], "completed", "{resumed}");
+    assert_eq!(resumed["cells"], whole["cells"]);
+    assert_eq!(
+        resumed["progress"]["examples_done"],
+        whole["progress"]["examples_done"]
+    );
+    assert_eq!(resumed["progress"]["estimated_seconds_left"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_paused_evaluation_lets_others_pass_and_goes_on_where_it_was() {
+    let app = App::with_moods().await;
+    let whole = App::with_moods().await;
+    let whole = whole.client.evaluate_to_the_end(&several_cells()).await;
+    let begun = app.client.evaluate(&several_cells()).await.expect(202);
+    let id = begun["id"].as_str().unwrap();
+    app.client
+        .evaluation_once(id, |now| cells_done(now) >= 2)
+        .await;
+    let paused = app.client.pause_evaluation(id).await.expect(200);
+    assert_eq!(paused["status"], "paused");
+    assert!(cells_done(&paused) >= 2, "{paused}");
+    // Asked twice, it is paused all the same.
+    app.client.pause_evaluation(id).await.expect(200);
+    let other = json!({"kind": "in_domain", "adapters": ["moods"], "datasets": ["amazon"], "shots": [0], "limit": 2});
+    let other = app.client.evaluate_to_the_end(&other).await;
+    assert_eq!(other["status"], "completed");
+    // A pause outlives the server.
+    let app = app.restart().await;
+    let still = app.client.evaluation(id).await.expect(200);
+    assert_eq!(still["status"], "paused");
+    let resumed = app.client.resume_evaluation(id).await.expect(200);
+    assert_ne!(resumed["status"], "paused");
+    app.client.evaluation_events(id).await;
+    let ended = app.client.evaluation(id).await.expect(200);
+    assert_eq!(ended["status"], "completed");
+    assert_eq!(ended["cells"], whole["cells"]);
+    for reply in [
+        app.client.pause_evaluation(id).await,
+        app.client.resume_evaluation(id).await,
+    ] {
+        reply.expect_error(409, "evaluation_ended", &["completed", id]);
+    }
+    let unknown = app.client.pause_evaluation("eval_nothing").await;
+    assert_eq!(unknown.status, 404);
+}
+
+#[tokio::test]
+async fn time_is_told_by_stage() {
+    let app = App::with_moods().await;
+    let evaluation = app.client.evaluate_to_the_end(&several_cells()).await;
+    let seconds = |stage: &str| {
+        evaluation["stages"][format!("{stage}_seconds")]
+            .as_f64()
+            .unwrap()
+    };
+    for stage in [
+        "preparing",
+        "classification",
+        "generation",
+        "scoring",
+        "saving",
+    ] {
+        assert!(seconds(stage) > 0.0, "{stage}: {}", evaluation["stages"]);
+    }
 }
 
 #[tokio::test]

@@ -29,6 +29,7 @@ mod models;
 mod open_inference_dialect;
 mod openapi;
 mod operations;
+mod predictions;
 mod prefix_cache;
 mod real_model;
 mod receipts;

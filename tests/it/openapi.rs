@@ -2,7 +2,7 @@
 
 use crate::harness::App;
 
-const ROUTES: [&str; 61] = [
+const ROUTES: [&str; 64] = [
     "post /v1/completions",
     "post /v1/chat/completions",
     "post /v1/classify",
@@ -57,6 +57,9 @@ const ROUTES: [&str; 61] = [
     "post /v1/evaluations/cross-task",
     "get /v1/evaluations",
     "get /v1/evaluations/{id}",
+    "post /v1/evaluations/{id}/pause",
+    "post /v1/evaluations/{id}/resume",
+    "get /v1/evaluations/{id}/predictions",
     "delete /v1/evaluations/{id}",
     "get /v1/evaluations/{id}/events",
     "get /v1/evaluations/{id}/report",

@@ -5,7 +5,7 @@ use adapters::{AdapterError, BlendError, MemoryError, RegistryError, StoreError}
 use engine::SubmitError;
 use tasks::{DataError, PlanError};
 
-use crate::evaluation::gate::GateError;
+use crate::evaluations::gate::GateError;
 
 use super::{Answer, CONFLICT, INVALID, NOT_FOUND, OVERLOADED, SERVER};
 

@@ -5,10 +5,10 @@ use engine::{Engine, EngineError, LogitsRequest, Priority};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use super::generation::Finished;
-use super::patience::when_there_is_room;
 use super::target::Target;
 use crate::error::ApiError;
 use crate::state::State;
+use evaluation::patience::when_there_is_room;
 
 /// Positions in the engine at the same time, so that one request leaves room in the queue.
 const IN_FLIGHT: usize = 16;

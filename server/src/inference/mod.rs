@@ -3,13 +3,11 @@
 //! Routes (who may call, which JSON comes back) are in `routes`; arithmetic is in `engine`.
 
 mod blend;
-pub mod classification;
 pub mod comparison;
 pub mod generation;
 pub mod logprobs;
 pub mod named;
 pub mod parameters;
-pub mod patience;
 pub mod prompts;
 pub mod receipt;
 pub mod scales;

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use engine::{Effect, EffectError, Engine, PreparedAdapter, SubmitError};
+use evaluation::patience::PAUSE;
 
 use crate::error::{ApiError, Degeneration};
-use crate::inference::patience::PAUSE;
 
 /// An adapter that leaves less than this part of what the base's distributions say has made them uniform.
 const SAYS_NOTHING: f64 = 0.01;

@@ -9,8 +9,8 @@ use utoipa::ToSchema;
 use super::publish::{Conditions, activate, check_limit};
 use crate::body::{RequestBody, read};
 use crate::error::ApiError;
-use crate::evaluation::gate::{Against, Gate, GateReport};
-use crate::evaluation::{EvaluationRequest, Job};
+use crate::evaluations::EvaluationRequest;
+use crate::evaluations::gate::{Against, Gate, GateReport};
 use crate::state::State;
 
 /// A version to promote.
@@ -55,7 +55,7 @@ pub async fn promote(
     let expected = (request.expected.take()).unwrap_or_else(|| entry.active().to_string());
     if request.gate.evaluation.is_none() {
         let wanted = request.evaluation(&entry, &version);
-        let started = state.evaluations.submit(Job::plan(state, wanted)?).await?;
+        let started = state.evaluations.submit(wanted.plan(state)?).await?;
         state.evaluations.get(&started.id)?.ended().await;
         request.gate.evaluation = Some(started.id);
     }
@@ -80,9 +80,8 @@ impl PromoteRequest {
             tasks: self.tasks.clone(),
             datasets: self.datasets.clone(),
             shots: self.shots.clone(),
-            prompts: None,
             limit: self.limit,
-            seed: None,
+            ..EvaluationRequest::default()
         }
     }
 }

@@ -9,7 +9,7 @@ use adapters::{ActivePointer, Cause, Entry, Incoming, MemoryError, StoreError, V
 use super::pointing::{ATTEMPTS, change_pointer, keep_original, moved, store_and_point};
 use super::{Prepared, Replace, blocking, follow, report};
 use crate::error::ApiError;
-use crate::evaluation::gate::{Gate, GateReport};
+use crate::evaluations::gate::{Gate, GateReport};
 use crate::state::{State, unix_seconds};
 
 /// Stores a version that was prepared and is on the disk, and registers it, if the name is still what the request wants it to be.

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use actix_web::web::Data;
 use adapters::{Adapter, AdapterFiles, Hold, Lease, MemoryError, StoreError, Version, blend};
 use engine::PreparedAdapter;
+use evaluation::patience::PAUSE;
 
 use super::background::in_background;
 use crate::error::ApiError;
-use crate::inference::patience::PAUSE;
 use crate::state::State;
 
 /// How long a request waits for memory that others use.

@@ -4,7 +4,7 @@ use adapters::{Cause, Entry, Method, VersionStatus};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::evaluation::gate::GateReport;
+use crate::evaluations::gate::GateReport;
 use crate::loading::{Examined, LoadReport, Loaded, Outcome};
 use crate::state::State;
 

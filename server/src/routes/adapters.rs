@@ -14,7 +14,7 @@ use super::precondition::{entity_tag, expected_version, one_expectation};
 use crate::authorization::AdminKey;
 use crate::body::{Json, RequestBody, parse_object, read, read_bounded};
 use crate::error::ApiError;
-use crate::evaluation::gate::{Gate, GateReport};
+use crate::evaluations::gate::{Gate, GateReport};
 use crate::loading::upload::read_upload;
 use crate::loading::{self, Conditions, LoadRequest, PromoteRequest, Replace, Source};
 use crate::openapi::InferenceErrors;

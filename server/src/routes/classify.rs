@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use engine::Priority;
+use evaluation::{LabelScorer, LabelScores, LabelScoring, TaskPrompt, argmax};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -14,9 +15,6 @@ use utoipa::ToSchema;
 use crate::authorization::InferenceKey;
 use crate::body::{Json, RequestBody, read};
 use crate::error::ApiError;
-use crate::inference::classification::{
-    CONTENT_FREE, LabelScorer, LabelScores, TaskPrompt, argmax,
-};
 use crate::inference::target::{AdapterReference, Selection, Target};
 use crate::inference::usage::Usage;
 use crate::openapi::InferenceErrors;
@@ -48,6 +46,8 @@ pub struct ClassifyRequest {
     pub shots: Option<usize>,
     /// Divide out what each label gets for the input `N/A` (contextual calibration).
     pub calibrate: Option<bool>,
+    /// Which of a label's tokens count; all unless given.
+    pub label_scoring: Option<LabelScoring>,
 }
 
 /// A text, or the fields of a task with several.
@@ -114,6 +114,7 @@ struct Checked {
     prompt: usize,
     shots: usize,
     calibrate: bool,
+    label_scoring: LabelScoring,
     inputs: Vec<Fields>,
     demonstrations_of: String,
 }
@@ -197,6 +198,7 @@ fn check(target: &Target, request: ClassifyRequest) -> Result<Checked, ApiError>
         prompt: request.prompt.or(own.map(|own| own.prompt)).unwrap_or(0),
         shots: request.shots.or(own.map(|own| own.shots)).unwrap_or(0),
         calibrate: request.calibrate.unwrap_or(false),
+        label_scoring: request.label_scoring.unwrap_or_default(),
         inputs: check_inputs(request.inputs, task)?,
         demonstrations_of: own
             .and_then(|own| own.trained_on.clone())
@@ -297,18 +299,13 @@ async fn score(
     let scorer = LabelScorer::new(
         &state.engine,
         target.weights(),
-        &checked.labels,
+        (&checked.labels, checked.label_scoring),
         Priority::Interactive,
     );
     let mut usage = Usage::default();
     let neutral = match checked.calibrate {
         true => {
-            let empty = checked
-                .task
-                .fields()
-                .iter()
-                .map(|&name| (name.to_owned(), CONTENT_FREE.to_owned()));
-            let prompt = template.encode(&Fields(empty.collect()), tokenizer)?;
+            let prompt = template.encode_content_free(tokenizer)?;
             let tokens = prompt.len();
             let scores = scorer.score(prompt).await?;
             usage.add_prompt(tokens, scores.cached_tokens);

@@ -2,6 +2,8 @@
 
 use actix_web::HttpResponse;
 use actix_web::web::{Bytes, Data, Path};
+use evaluation::{Evaluation, report};
+use futures_util::StreamExt;
 use futures_util::stream::{self, Stream};
 use serde::{Deserialize, Serialize};
 use tasks::EvaluationKind;
@@ -11,8 +13,10 @@ use utoipa::{IntoParams, ToSchema};
 use crate::authorization::AdminKey;
 use crate::body::Json;
 use crate::error::ApiError;
-use crate::evaluation::{Evaluation, EvaluationRequest, Job, report};
+use crate::evaluations::EvaluationRequest;
+use crate::evaluations::predictions::PredictionLine;
 use crate::inference::stream::{event_stream, json};
+use crate::loading::blocking;
 use crate::openapi::InferenceErrors;
 use crate::query::Query;
 use crate::state::State;
@@ -128,6 +132,53 @@ pub async fn report_evaluation(
     }
 }
 
+/// Which predictions are wanted.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct PredictionOptions {
+    /// Only those of this cell, by its place in `cells`.
+    pub cell: Option<usize>,
+}
+
+/// The answers behind the figures: one JSON object a line for every example of every cell measured so far.
+#[utoipa::path(get, path = "/v1/evaluations/{id}/predictions", tag = "evaluation", params(("id" = String, Path, description = "The evaluation"), PredictionOptions),
+    responses((status = 200, description = "One prediction a line", body = PredictionLine, content_type = "application/x-ndjson"), InferenceErrors))]
+pub async fn list_predictions(
+    _key: AdminKey,
+    state: Data<State>,
+    id: Path<String>,
+    options: Query<PredictionOptions>,
+) -> Result<HttpResponse, ApiError> {
+    let cells = state.evaluations.predictions(&id, options.0.cell)?;
+    let lines = stream::iter(cells)
+        .then(|cell| async move { blocking(move || cell.lines()).await.map(Bytes::from) });
+    Ok(HttpResponse::Ok()
+        .content_type("application/x-ndjson")
+        .streaming(lines))
+}
+
+/// Stops an evaluation where it is, to be gone on with.
+#[utoipa::path(post, path = "/v1/evaluations/{id}/pause", tag = "evaluation", params(("id" = String, Path, description = "The evaluation")),
+    responses((status = 200, description = "The paused evaluation", body = Evaluation), InferenceErrors))]
+pub async fn pause_evaluation(
+    _key: AdminKey,
+    state: Data<State>,
+    id: Path<String>,
+) -> Result<HttpResponse, ApiError> {
+    Ok(HttpResponse::Ok().json(state.evaluations.pause(&id).await?))
+}
+
+/// Goes on with a paused evaluation; what was measured is not measured again.
+#[utoipa::path(post, path = "/v1/evaluations/{id}/resume", tag = "evaluation", params(("id" = String, Path, description = "The evaluation")),
+    responses((status = 200, description = "The evaluation, which waits for its turn or runs", body = Evaluation), InferenceErrors))]
+pub async fn resume_evaluation(
+    _key: AdminKey,
+    state: Data<State>,
+    id: Path<String>,
+) -> Result<HttpResponse, ApiError> {
+    Ok(HttpResponse::Ok().json(state.evaluations.resume(&id).await?))
+}
+
 /// Cancels an evaluation; one that has ended stays as it is.
 #[utoipa::path(delete, path = "/v1/evaluations/{id}", tag = "evaluation", params(("id" = String, Path, description = "The evaluation")),
     responses((status = 200, description = "The evaluation as it ended", body = Evaluation), InferenceErrors))]
@@ -141,8 +192,8 @@ pub async fn cancel_evaluation(
 }
 
 async fn start(state: &Data<State>, request: EvaluationRequest) -> Result<HttpResponse, ApiError> {
-    let job = Job::plan(state, request)?;
-    let evaluation = state.evaluations.submit(job).await?;
+    let planned = request.plan(state)?;
+    let evaluation = state.evaluations.submit(planned).await?;
     Ok(HttpResponse::Accepted().json(evaluation))
 }
 

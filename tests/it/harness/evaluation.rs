@@ -24,6 +24,42 @@ impl Client {
             .await
     }
 
+    /// The lines of an evaluation's predictions.
+    pub(crate) async fn predictions(&self, id: &str, query: &str) -> Vec<Value> {
+        let reply = self
+            .get(&format!("/v1/evaluations/{id}/predictions{query}"))
+            .await;
+        assert_eq!(reply.status, 200, "{}", reply.body);
+        assert_eq!(reply.header("content-type"), Some("application/x-ndjson"));
+        let lines = reply.body.lines();
+        lines
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+
+    pub(crate) async fn pause_evaluation(&self, id: &str) -> Reply {
+        let body = serde_json::json!({});
+        self.post(&format!("/v1/evaluations/{id}/pause"), &body)
+            .await
+    }
+
+    pub(crate) async fn resume_evaluation(&self, id: &str) -> Reply {
+        let body = serde_json::json!({});
+        self.post(&format!("/v1/evaluations/{id}/resume"), &body)
+            .await
+    }
+
+    /// The evaluation once `is` holds of it, asked again and again.
+    pub(crate) async fn evaluation_once(&self, id: &str, is: impl Fn(&Value) -> bool) -> Value {
+        loop {
+            let now = self.evaluation(id).await.expect(200);
+            if is(&now) {
+                return now;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
     pub(crate) async fn cancel_evaluation(&self, id: &str) -> Reply {
         self.delete(&format!("/v1/evaluations/{id}")).await
     }

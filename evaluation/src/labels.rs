@@ -1,27 +1,23 @@
 //! Choosing a label by log-likelihood: the labels' continuations are scored at the end of the prompt, which is computed once.
-//!
-//! Prompt, with its demonstrations, and label are tokenised apart and joined without special tokens, so that training, serving and
-//! evaluation see the same ids.
 
 use std::sync::Arc;
 
-use engine::{
-    Engine, EngineError, PreparedAdapter, Priority, ScoreRequest, ScoreResult, Tokenizer,
-};
-use tasks::{Example, Fields, PromptError, Prompts, Task, context};
+use engine::{Engine, EngineError, PreparedAdapter, Priority, ScoreRequest, ScoreResult};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-use super::patience;
-use crate::error::ApiError;
+use crate::error::EvaluationError;
+use crate::patience;
 
-/// The input that says nothing, for contextual calibration.
-pub const CONTENT_FREE: &str = "N/A";
-
-/// A task's prompt with demonstrations in front, ready to be filled in.
-pub struct TaskPrompt<'a> {
-    prompts: &'a Prompts,
-    prompt: usize,
-    task: Task,
-    context: String,
+/// Which of a label's tokens count.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LabelScoring {
+    /// All: the log-probability of the label is the sum over its tokens.
+    #[default]
+    Sum,
+    /// The first one only, as in Yang et al. (NAACL 2024). Labels with the same first token are the same to it.
+    FirstToken,
 }
 
 /// Scores a closed set of labels.
@@ -35,7 +31,7 @@ pub struct LabelScorer {
 /// The labels' scores for one prompt.
 #[derive(Debug, Clone)]
 pub struct LabelScores {
-    /// Log-probability of each label, summed over its tokens.
+    /// Log-probability of each label over the tokens that count, nats.
     pub logprobs: Vec<f64>,
     /// Free energy at the end of the prompt.
     pub energy: f32,
@@ -43,53 +39,26 @@ pub struct LabelScores {
     pub cached_tokens: usize,
 }
 
-impl<'a> TaskPrompt<'a> {
-    /// Renders the demonstrations.
-    ///
-    /// # Errors
-    /// For a prompt number that does not exist, or a demonstration without a field the prompt needs.
-    pub fn new(
-        prompts: &'a Prompts,
-        prompt: usize,
-        task: Task,
-        demonstrations: &[Example],
-    ) -> Result<Self, PromptError> {
-        // Looked up now, so that a wrong number is reported before any example.
-        prompts.template(prompt, task)?;
-        Ok(Self {
-            prompts,
-            prompt,
-            task,
-            context: context(prompts, prompt, task, demonstrations)?,
-        })
-    }
-
-    /// The token ids of one example's prompt, demonstrations first.
-    ///
-    /// # Errors
-    /// When the example lacks a field.
-    pub fn encode(&self, fields: &Fields, tokenizer: &Tokenizer) -> Result<Vec<u32>, PromptError> {
-        let text = self.context.clone() + &self.prompts.render(self.prompt, self.task, fields)?;
-        Ok(tokenizer.encode_prompt(&text))
-    }
-}
-
 impl LabelScorer {
     /// A scorer of these labels; `Background` waits for room in the queue, `Interactive` is refused when it is full.
     pub fn new(
         engine: &Engine,
         adapter: Option<Arc<PreparedAdapter>>,
-        labels: &[String],
+        (labels, scoring): (&[String], LabelScoring),
         priority: Priority,
     ) -> Self {
         let tokenizer = engine.tokenizer();
+        let encode = |label: &String| {
+            let mut tokens = tokenizer.encode_continuation(label);
+            if scoring == LabelScoring::FirstToken {
+                tokens.truncate(1);
+            }
+            tokens
+        };
         Self {
             engine: engine.clone(),
             adapter,
-            labels: labels
-                .iter()
-                .map(|label| tokenizer.encode_continuation(label))
-                .collect(),
+            labels: labels.iter().map(encode).collect(),
             priority,
         }
     }
@@ -98,7 +67,7 @@ impl LabelScorer {
     ///
     /// # Errors
     /// The engine's.
-    pub async fn score(&self, prompt: Vec<u32>) -> Result<LabelScores, ApiError> {
+    pub async fn score(&self, prompt: Vec<u32>) -> Result<LabelScores, EvaluationError> {
         let request = ScoreRequest {
             prompt,
             continuations: self.labels.clone(),
@@ -133,17 +102,17 @@ impl LabelScores {
     /// Probabilities over the labels: the softmax of their log-probabilities. With `neutral`, the scores for a content-free
     /// input, each label's own pull is divided out first (Zhao et al. 2021, *Calibrate Before Use*, with a diagonal W = 1/p_cf).
     pub fn probabilities(&self, neutral: Option<&Self>) -> Vec<f64> {
-        let logits: Vec<f64> = match neutral {
-            None => self.logprobs.clone(),
-            Some(neutral) => self
-                .logprobs
-                .iter()
-                .zip(&neutral.logprobs)
-                .map(|(own, pull)| own - pull)
-                .collect(),
-        };
-        softmax(&logits)
+        softmax(&relative_to(neutral, self))
     }
+}
+
+/// The labels' log-probabilities, less what each gets for a content-free input.
+pub(crate) fn relative_to(neutral: Option<&LabelScores>, scores: &LabelScores) -> Vec<f64> {
+    let Some(neutral) = neutral else {
+        return scores.logprobs.clone();
+    };
+    let pairs = scores.logprobs.iter().zip(&neutral.logprobs);
+    pairs.map(|(own, pull)| own - pull).collect()
 }
 
 /// The position of the largest value; the first of equals.

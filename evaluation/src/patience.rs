@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use engine::{Engine, ScoreRequest, ScoreResult, SubmitError};
 
-use crate::error::ApiError;
+use crate::error::EvaluationError;
 
 /// Time between two tries.
 pub const PAUSE: Duration = Duration::from_millis(25);
@@ -28,7 +28,7 @@ pub async fn when_there_is_room<T>(
 ///
 /// # Errors
 /// The engine's errors.
-pub async fn score(engine: &Engine, request: ScoreRequest) -> Result<ScoreResult, ApiError> {
+pub async fn score(engine: &Engine, request: ScoreRequest) -> Result<ScoreResult, EvaluationError> {
     let reply = when_there_is_room(|| engine.score(request.clone())).await?;
     Ok(reply.await.map_err(|_| engine::EngineError::Stopped)??)
 }

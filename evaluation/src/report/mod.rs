@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::record::{CellReport, Evaluation};
+use crate::cell_report::CellReport;
+use crate::record::Evaluation;
 
 /// Columns of both tables.
 const COLUMNS: [&str; 14] = [
@@ -51,7 +52,7 @@ pub fn markdown(evaluation: &Evaluation) -> String {
     );
     for cell in &evaluation.cells {
         let interval = format!("{:.3} to {:.3}", cell.ci95[0], cell.ci95[1]);
-        let delta = delta_interval(cell).map_or_else(String::new, |[low, high]| {
+        let delta = cell.delta_ci95().map_or_else(String::new, |[low, high]| {
             format!("{low:+.3} to {high:+.3}")
         });
         let _ = writeln!(
@@ -80,7 +81,7 @@ pub fn csv(evaluation: &Evaluation) -> String {
             .iter()
             .map(|field| quoted(field))
             .collect();
-        let delta = delta_interval(cell);
+        let delta = cell.delta_ci95();
         let numbers = [
             Some(cell.value),
             Some(cell.ci95[0]),
@@ -114,11 +115,6 @@ fn descriptors(cell: &CellReport, digits: usize) -> [String; 10] {
     ]
 }
 
-fn delta_interval(cell: &CellReport) -> Option<[f64; 2]> {
-    let bounds = cell.extra.get("delta_ci95")?.as_array()?;
-    Some([bounds.first()?.as_f64()?, bounds.get(1)?.as_f64()?])
-}
-
 fn quoted(field: &str) -> String {
     if field.contains([',', '"', '\n']) {
         return format!("\"{}\"", field.replace('"', "\"\""));
@@ -131,8 +127,9 @@ mod tests {
     use insta::assert_snapshot;
     use serde_json::json;
 
-    use super::super::record::{Progress, Status};
     use super::*;
+    use crate::cell_report::Verdict;
+    use crate::record::{Progress, Status};
 
     fn evaluation() -> Evaluation {
         Evaluation {
@@ -141,19 +138,13 @@ mod tests {
             status: Status::Completed,
             kind: "out_of_domain".to_owned(),
             adapters: vec!["tone".to_owned()],
-            limit: None,
-            seed: 0,
-            created: 1,
-            started: Some(2),
-            finished: Some(3),
-            error: None,
             progress: Progress {
                 cells_done: 1,
                 cells_total: 1,
                 examples_done: 8,
                 examples_total: 8,
+                estimated_seconds_left: None,
             },
-            scores: Vec::new(),
             cells: vec![CellReport {
                 adapter: "tone".to_owned(),
                 version: Some("ab".repeat(32)),
@@ -169,8 +160,11 @@ mod tests {
                 ci95: [0.25, 1.0],
                 baseline: 0.5,
                 delta: 0.25,
+                verdict: Verdict::Keeps,
+                against: None,
                 extra: json!({"delta_ci95": [-0.25, 0.75]}),
             }],
+            ..Evaluation::default()
         }
     }
 

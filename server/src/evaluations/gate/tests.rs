@@ -1,9 +1,9 @@
 use std::sync::Arc;
 
+use evaluation::{CellScores, Verdict};
 use serde_json::json;
 
 use super::*;
-use crate::evaluation::record::{CellScores, Progress};
 
 fn version(digit: char) -> Version {
     digit.to_string().repeat(64).parse().expect("64 hex digits")
@@ -30,11 +30,15 @@ fn cell(
         ci95: [0.0, 1.0],
         baseline: mean(base),
         delta: mean(own) - mean(base),
+        verdict: Verdict::default(),
+        against: None,
         extra: json!({}),
     };
     let scores = CellScores {
         own: own.to_vec(),
         base: base.to_vec(),
+        measurement: String::new(),
+        baseline: String::new(),
     };
     (report, Arc::new(scores))
 }
@@ -47,15 +51,9 @@ fn evaluation(measured: Vec<(CellReport, Arc<CellScores>)>) -> Evaluation {
         status: Status::Completed,
         kind: "matrix".to_owned(),
         adapters: vec!["tone".to_owned()],
-        limit: None,
-        seed: 0,
-        created: 0,
-        started: None,
-        finished: None,
-        error: None,
-        progress: Progress::default(),
         cells,
         scores,
+        ..Evaluation::default()
     }
 }
 

@@ -8,11 +8,10 @@
 mod tests;
 
 use adapters::Version;
+use evaluation::{CellReport, Evaluation, Status};
 use serde::{Deserialize, Serialize};
 use tasks::{EvaluationKind, bootstrap_paired};
 use utoipa::ToSchema;
-
-use super::record::{CellReport, Evaluation, Status};
 
 /// A condition on an evaluation's figures.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, ToSchema)]
