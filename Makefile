@@ -58,8 +58,8 @@ openapi: ## write openapi/openapi.json anew from the handlers
 	$(CARGO) run --locked --package server -- openapi >openapi/openapi.json.new
 	mv openapi/openapi.json.new openapi/openapi.json
 
-.PHONY: clients
-clients: model ## drive a running release server with the Python clients of others: openai, PEFT, those of TGI, LoRAX and Triton; hold every architecture to transformers
+.PHONY: test-clients
+test-clients: model ## drive a release server with the tools of others: openai, LiteLLM, LangChain, lm-evaluation-harness, schemathesis, load generators, PEFT, clients of TGI, LoRAX and Triton; hold every architecture to transformers (.ci/run takes the quick ones)
 	@tests/clients/run
 
 .PHONY: bench

@@ -14,6 +14,7 @@ use engine::{Engine, EngineConfig, LoadOptions, Model};
 use tasks::Catalog;
 
 use crate::configuration::{Configuration, StoreLocation};
+use crate::datasets::DatasetFolder;
 use crate::evaluations::Evaluations;
 use crate::hub::{self, HubSettings};
 use crate::loading::{follow, startup::register_all};
@@ -170,6 +171,8 @@ fn load(mut configuration: Configuration) -> Result<Parts> {
     let store = open_store(&configuration)
         .with_context(|| format!("cannot open --store {}", configuration.store))?;
     let catalog = Catalog::open(configuration.data.as_deref()).context("cannot read --data")?;
+    let dataset_folder = DatasetFolder::open(configuration.local_directory(), &catalog)
+        .context("cannot read the data sets of the store")?;
     let evaluations = Evaluations::open(
         configuration.local_directory(),
         configuration.retain_predictions,
@@ -180,6 +183,7 @@ fn load(mut configuration: Configuration) -> Result<Parts> {
         engine,
         store,
         catalog,
+        dataset_folder,
         evaluations,
     })
 }

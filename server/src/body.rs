@@ -91,6 +91,17 @@ where
     seen
 }
 
+/// Parses a JSON object that may be left out: no body and `null` are an empty one.
+///
+/// # Errors
+/// Those of [`parse_object`].
+pub fn parse_optional_object(bytes: &[u8]) -> Result<Map<String, Value>, ApiError> {
+    match bytes.trim_ascii() {
+        b"" | b"null" => Ok(Map::new()),
+        _ => parse_object(bytes),
+    }
+}
+
 /// Parses a JSON object.
 ///
 /// # Errors
@@ -128,7 +139,29 @@ pub fn parse(bytes: &[u8]) -> Result<Value, ApiError> {
         message: format!("the body is not valid JSON: {error}"),
         param: None,
     })?;
-    Ok(value)
+    Ok(with_integers(value))
+}
+
+/// Numbers without a fraction as integers: JSON has one kind of number, and some languages write all of theirs with a point.
+fn with_integers(value: Value) -> Value {
+    /// Beyond it not every integer is a double.
+    const MOST: f64 = (1u64 << 53) as f64;
+    match value {
+        Value::Number(number) => match number.as_f64() {
+            Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() <= MOST => {
+                Value::from(float as i64)
+            }
+            _ => Value::Number(number),
+        },
+        Value::Array(values) => values.into_iter().map(with_integers).collect(),
+        Value::Object(fields) => {
+            let fields = fields.into_iter();
+            fields
+                .map(|(name, value)| (name, with_integers(value)))
+                .collect()
+        }
+        Value::Null | Value::Bool(_) | Value::String(_) => value,
+    }
 }
 
 /// Reads a typed value out of a parsed object.
@@ -204,6 +237,25 @@ mod tests {
         assert_snapshot!(check(br#"{"pairs":[],"limit":"ten"}"#), @r#"Some("limit"): `limit`: invalid type: string "ten", expected i64"#);
         assert_snapshot!(check(b"{\"pairs\":\"\xff\"}"), @r#"Some("pairs"): the body is not valid JSON: invalid unicode code point at line 1 column 11"#);
         assert_snapshot!(check(b"[1]"), @"None: the body must be a JSON object");
+    }
+
+    #[test]
+    fn numbers_without_a_fraction_are_integers_however_they_are_written() {
+        let parsed = parse_object(br#"{"limit": 3.0, "pairs": [1e2, 0.5, -0.0, 7, 1e300]}"#);
+        let parsed = Value::Object(parsed.expect("an object"));
+        assert_eq!(
+            parsed.to_string(),
+            r#"{"limit":3,"pairs":[100,0.5,0,7,1e+300]}"#
+        );
+    }
+
+    #[test]
+    fn a_body_that_may_be_left_out_may_be_null() {
+        for body in ["", " ", "null", "{}"] {
+            let parsed = parse_optional_object(body.as_bytes());
+            assert_eq!(parsed.expect("nothing"), Map::new());
+        }
+        assert!(parse_optional_object(b"7").is_err());
     }
 
     #[tokio::test]

@@ -63,6 +63,10 @@ pub struct Configuration {
     #[arg(long, env = "QUICKCHANGE_RETAIN_VERSIONS", default_value_t = 0)]
     pub retain_versions: usize,
 
+    /// Largest data set that can be added, in bytes
+    #[arg(long, env = "QUICKCHANGE_MAX_DATASET_BYTES", default_value_t = 64 << 20)]
+    pub max_dataset_bytes: usize,
+
     /// Newest finished evaluations that keep their predictions; the figures of all are kept
     #[arg(long, env = "QUICKCHANGE_RETAIN_PREDICTIONS", default_value_t = 100)]
     pub retain_predictions: usize,

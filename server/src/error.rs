@@ -4,6 +4,7 @@
 //! is the only place that chooses a status. It has no wildcard arm, so a new variant does not compile until someone decides.
 
 mod answers;
+mod blame;
 mod measuring;
 #[cfg(test)]
 mod tests;
@@ -19,8 +20,8 @@ use tasks::{DataError, PlanError, PromptError};
 use utoipa::ToSchema;
 
 use self::answers::{
-    adapter_answer, blend_answer, data_answer, gate_answer, memory_answer, plan_answer,
-    registry_answer, store_answer, submit_answer,
+    adapter_answer, blend_answer, data_answer, dataset_answer, gate_answer, memory_answer,
+    plan_answer, registry_answer, store_answer, submit_answer,
 };
 use crate::evaluations::gate::{GateError, GateReport};
 
@@ -159,6 +160,22 @@ pub enum ApiError {
     /// A data set could not be used.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// A data set that a user sent could not be used.
+    #[error("{error}")]
+    Dataset {
+        /// Why.
+        error: DataError,
+        /// The part, record and field to blame.
+        param: Option<String>,
+    },
+    /// A data set that cannot be removed.
+    #[error("data set {id} is in use by {by}")]
+    DatasetInUse {
+        /// The data set.
+        id: String,
+        /// By what.
+        by: String,
+    },
     /// A prompt could not be rendered.
     #[error(transparent)]
     Prompt(#[from] PromptError),
@@ -259,30 +276,15 @@ impl ApiError {
         }
     }
 
+    /// A data set that was sent and cannot be used.
+    pub fn dataset(error: DataError) -> Self {
+        let param = error.blame();
+        Self::Dataset { error, param }
+    }
+
     /// A failure that no request can cause.
     pub fn internal(error: impl Into<anyhow::Error>) -> Self {
         Self::Internal(error.into())
-    }
-
-    /// The field to blame, if any.
-    pub fn param(&self) -> Option<&str> {
-        match self {
-            Self::Malformed { param, .. } => param.as_deref(),
-            Self::InvalidValue { param, .. }
-            | Self::MissingField { param, .. }
-            | Self::NotSupported { param, .. } => Some(param),
-            Self::ModelNotFound { .. } => Some("model"),
-            Self::Submit(
-                SubmitError::PromptEmpty
-                | SubmitError::TooLong { .. }
-                | SubmitError::TokenOutOfRange { .. },
-            ) => Some("prompt"),
-            Self::NotFound { kind, .. } => Some(kind),
-            Self::GateNotPassed(_) | Self::Gate(_) => Some("gate"),
-            Self::Blend(_) => Some("adapter_weights"),
-            Self::NotReproducible { .. } => Some("receipt"),
-            _ => None,
-        }
     }
 
     /// The body that tells a client about this error.
@@ -349,6 +351,8 @@ impl ApiError {
             Self::Engine(EngineError::Device { .. }) => Answer(FAILED, SERVER, "device_failed"),
             Self::Template(_) => Answer(StatusCode::BAD_REQUEST, INVALID, "chat_template_failed"),
             Self::Data(error) => data_answer(error),
+            Self::Dataset { error, .. } => dataset_answer(error),
+            Self::DatasetInUse { .. } => Answer(StatusCode::CONFLICT, CONFLICT, "dataset_in_use"),
             Self::Prompt(_) => Answer(StatusCode::BAD_REQUEST, INVALID, "invalid_prompt"),
             Self::Plan(error) => plan_answer(error),
             Self::WrongStatus { .. } => Answer(StatusCode::CONFLICT, CONFLICT, "evaluation_ended"),

@@ -10,6 +10,7 @@ pub mod application;
 pub mod authorization;
 pub mod body;
 pub mod configuration;
+pub mod datasets;
 pub mod error;
 pub mod evaluations;
 pub mod hub;

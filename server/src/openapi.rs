@@ -1,13 +1,13 @@
 //! The OpenAPI document, made from the handlers. Each handler describes itself; here is only what they share.
 
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
-use utoipa::{IntoResponses, Modify, OpenApi};
+use utoipa::{IntoResponses, Modify, OpenApi, ToSchema};
 
 use crate::error::ErrorBody;
 use crate::routes::dialects::{generate, llama_cpp, open_inference, sglang, tgi, vllm};
 use crate::routes::{
-    adapters, canary, chat, classify, compare, completions, evaluations, models, operations,
-    replay, score, tasks, tokenizer,
+    adapters, canary, chat, classify, compare, completions, datasets, evaluations, models,
+    operations, replay, score, tasks, tokenizer,
 };
 
 /// The document.
@@ -43,6 +43,10 @@ use crate::routes::{
         canary::pin,
         canary::unpin,
         tasks::list_tasks,
+        datasets::list_datasets,
+        datasets::create_dataset,
+        datasets::get_dataset,
+        datasets::delete_dataset,
         evaluations::list_evaluations,
         evaluations::create_evaluation,
         evaluations::create_ood_evaluation,
@@ -84,9 +88,21 @@ use crate::routes::{
         operations::version,
         operations::openapi,
     ),
-    modifiers(&BearerKey)
+    modifiers(&BearerKey),
+    // A server without keys needs none.
+    security((), ("key" = []))
 )]
 pub struct ApiDocument;
+
+/// An event of a stream, as its parser hands it out.
+#[derive(Debug, serde::Serialize, ToSchema)]
+pub struct ServerSentEvent {
+    /// Its name, where events have one.
+    pub event: Option<String>,
+    /// What it carries: JSON, or `[DONE]` at the end of OpenAI's streams.
+    #[schema(content_media_type = "application/json")]
+    pub data: String,
+}
 
 /// The errors any route with a body or a model may answer with.
 #[derive(IntoResponses)]

@@ -7,6 +7,7 @@ pub mod chat;
 pub mod classify;
 pub mod compare;
 pub mod completions;
+pub mod datasets;
 pub mod dialects;
 pub mod evaluations;
 pub mod models;
@@ -29,6 +30,7 @@ use crate::openapi::ApiDocument;
 /// Mounts every route.
 #[rustfmt::skip]
 pub fn configure(app: &mut ServiceConfig) {
+    configure_evaluation(app);
     configure_dialects(app);
     app
         // Inference
@@ -61,8 +63,28 @@ pub fn configure(app: &mut ServiceConfig) {
         .service(at("/v1/adapters/{name}/pin", "PUT, DELETE")
             .route(put().to(canary::pin))
             .route(delete().to(canary::unpin)))
-        // Evaluation
+        // Operations
+        .service(at("/health", "GET").route(get().to(operations::health)))
+        .service(at("/ready", "GET").route(get().to(operations::ready)))
+        .service(at("/metrics", "GET").route(get().to(operations::metrics)))
+        .service(at("/version", "GET").route(get().to(operations::version)))
+        .service(at("/openapi.json", "GET").route(get().to(operations::openapi)))
+        .service(at("/docs", "GET").route(get().to(operations::docs)))
+        .service(SwaggerUi::new("/docs/{_:.*}").config(Config::from("/openapi.json")))
+        .default_service(to(operations::not_found));
+}
+
+/// Mounts what measures models.
+#[rustfmt::skip]
+fn configure_evaluation(app: &mut ServiceConfig) {
+    app
         .service(at("/v1/tasks", "GET").route(get().to(tasks::list_tasks)))
+        .service(at("/v1/datasets", "GET, POST")
+            .route(get().to(datasets::list_datasets))
+            .route(post().to(datasets::create_dataset)))
+        .service(at("/v1/datasets/{id}", "GET, DELETE")
+            .route(get().to(datasets::get_dataset))
+            .route(delete().to(datasets::delete_dataset)))
         .service(at("/v1/evaluations", "GET, POST")
             .route(get().to(evaluations::list_evaluations))
             .route(post().to(evaluations::create_evaluation)))
@@ -75,16 +97,7 @@ pub fn configure(app: &mut ServiceConfig) {
         .service(at("/v1/evaluations/{id}/pause", "POST").route(post().to(evaluations::pause_evaluation)))
         .service(at("/v1/evaluations/{id}/resume", "POST").route(post().to(evaluations::resume_evaluation)))
         .service(at("/v1/evaluations/{id}/predictions", "GET").route(get().to(evaluations::list_predictions)))
-        .service(at("/v1/evaluations/{id}/report", "GET").route(get().to(evaluations::report_evaluation)))
-        // Operations
-        .service(at("/health", "GET").route(get().to(operations::health)))
-        .service(at("/ready", "GET").route(get().to(operations::ready)))
-        .service(at("/metrics", "GET").route(get().to(operations::metrics)))
-        .service(at("/version", "GET").route(get().to(operations::version)))
-        .service(at("/openapi.json", "GET").route(get().to(operations::openapi)))
-        .service(at("/docs", "GET").route(get().to(operations::docs)))
-        .service(SwaggerUi::new("/docs/{_:.*}").config(Config::from("/openapi.json")))
-        .default_service(to(operations::not_found));
+        .service(at("/v1/evaluations/{id}/report", "GET").route(get().to(evaluations::report_evaluation)));
 }
 
 /// Mounts other servers' interfaces: vLLM, SGLang, text-generation-inference and LoRAX, llama.cpp, the Open Inference Protocol.

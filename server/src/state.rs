@@ -10,6 +10,7 @@ use engine::{Engine, PreparedAdapter};
 use tasks::Catalog;
 
 use crate::configuration::Configuration;
+use crate::datasets::DatasetFolder;
 use crate::error::ApiError;
 use crate::evaluations::Evaluations;
 use crate::inference::receipt::Fingerprint;
@@ -34,12 +35,16 @@ pub struct State {
     pub store: Arc<dyn AdapterStore>,
     /// Tasks' data and prompts.
     pub catalog: Catalog,
+    /// Users' data sets on disk.
+    pub dataset_folder: DatasetFolder,
     /// What /metrics shows.
     pub metrics: Metrics,
     /// Evaluation jobs, finished ones included.
     pub evaluations: Evaluations,
     /// One lock per adapter name, held by whoever changes what the name means.
     pub name_locks: NameLocks,
+    /// One lock per data set that is being added or removed.
+    pub dataset_locks: NameLocks,
     /// One lock per version that is being brought back into memory.
     pub residency_locks: NameLocks,
     /// What the receipts of all answers have in common.
@@ -63,6 +68,8 @@ pub struct Parts {
     pub store: Arc<dyn AdapterStore>,
     /// Tasks' data and prompts.
     pub catalog: Catalog,
+    /// Users' data sets on disk.
+    pub dataset_folder: DatasetFolder,
     /// Evaluation jobs of earlier runs.
     pub evaluations: Evaluations,
 }
@@ -86,6 +93,8 @@ impl State {
             registry,
             store: parts.store,
             catalog: parts.catalog,
+            dataset_folder: parts.dataset_folder,
+            dataset_locks: NameLocks::default(),
             metrics: Metrics::new()?,
             evaluations: parts.evaluations,
             name_locks: NameLocks::default(),

@@ -1,17 +1,18 @@
-//! The examples and prompts at hand: the built-in data, overlaid by a folder of the user's in the same layout.
+//! The examples and prompts at hand: the built-in data, overlaid by a folder of the user's in the same layout, and beside them the
+//! data sets that users added.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
-
-use sha2::{Digest as _, Sha256};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use crate::data_error::{DataError, FileRole};
+use crate::dataset::Domain;
 use crate::example::Example;
 use crate::prompts::Prompts;
-use crate::records::{self, Records};
+use crate::records::{self, Ids, Records};
 use crate::source::{PROMPT_MAP, Source, expected_name};
 use crate::task::Task;
+use crate::uploaded::{UploadedDataset, content_digest};
 
 /// All data sets, built-in or the user's.
 ///
@@ -23,6 +24,21 @@ pub struct Catalog {
     folder: Option<Source>,
     prompts: Prompts,
     sizes: OnceLock<HashMap<(Task, &'static str), usize>>,
+    /// By name. Held for a look-up or a change only.
+    uploaded: RwLock<BTreeMap<String, Arc<UploadedDataset>>>,
+}
+
+/// A data set of a task, wherever it comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DatasetEntry {
+    /// Its name, unique over all tasks.
+    pub id: String,
+    /// What it is to an adapter of its task.
+    pub domain: Domain,
+    /// Whether a user added it.
+    pub uploaded: bool,
+    /// How many demonstrations a user added with it; `None` for those of the experiment, whose files are counted when they are read.
+    pub demonstrations: Option<usize>,
 }
 
 /// The examples an adapter is trained on.
@@ -60,7 +76,86 @@ impl Catalog {
             folder,
             prompts,
             sizes: OnceLock::new(),
+            uploaded: RwLock::default(),
         })
+    }
+
+    /// The data sets of a task: those of the experiment first, then users', by name.
+    pub fn datasets(&self, task: Task) -> Vec<DatasetEntry> {
+        let roles = task.datasets().iter().map(|role| DatasetEntry {
+            id: role.id.to_owned(),
+            domain: role.domain,
+            uploaded: false,
+            demonstrations: None,
+        });
+        let uploaded = self.uploaded();
+        let own = uploaded.iter().filter(|dataset| dataset.task == task);
+        let own = own.map(|dataset| DatasetEntry {
+            id: dataset.id.clone(),
+            domain: dataset.domain,
+            uploaded: true,
+            demonstrations: Some(dataset.demonstrations.len()),
+        });
+        roles.chain(own).collect()
+    }
+
+    /// Whether a user's data set would be new; the same content under the same name is not.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError::NameTaken`] when another data set has the name.
+    pub fn accepts(&self, dataset: &UploadedDataset) -> Result<bool, DataError> {
+        let taken = |of| DataError::NameTaken {
+            name: dataset.id.clone(),
+            of,
+        };
+        if dataset_ids().any(|(_, id)| id == dataset.id) {
+            return Err(taken("one of the experiment's"));
+        }
+        let uploaded = self.uploaded.read().unwrap_or_else(PoisonError::into_inner);
+        match uploaded.get(&dataset.id) {
+            Some(known) if **known == *dataset => Ok(false),
+            Some(_) => Err(taken("with other content")),
+            None => Ok(true),
+        }
+    }
+
+    /// Adds a user's data set; returns whether it is new.
+    ///
+    /// # Errors
+    ///
+    /// As [`Catalog::accepts`].
+    pub fn add(&self, dataset: UploadedDataset) -> Result<bool, DataError> {
+        let new = self.accepts(&dataset)?;
+        if new {
+            let mut uploaded = self
+                .uploaded
+                .write()
+                .unwrap_or_else(PoisonError::into_inner);
+            uploaded.insert(dataset.id.clone(), Arc::new(dataset));
+        }
+        Ok(new)
+    }
+
+    /// Takes a user's data set away; returns it if it was there.
+    pub fn remove(&self, id: &str) -> Option<Arc<UploadedDataset>> {
+        let mut uploaded = self
+            .uploaded
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        uploaded.remove(id)
+    }
+
+    /// The users' data sets, by name.
+    pub fn uploaded(&self) -> Vec<Arc<UploadedDataset>> {
+        let uploaded = self.uploaded.read().unwrap_or_else(PoisonError::into_inner);
+        uploaded.values().cloned().collect()
+    }
+
+    fn uploaded_of(&self, task: Task, id: &str) -> Option<Arc<UploadedDataset>> {
+        let uploaded = self.uploaded.read().unwrap_or_else(PoisonError::into_inner);
+        let found = uploaded.get(id).filter(|dataset| dataset.task == task);
+        found.cloned()
     }
 
     /// The examples an evaluation scores, in file order, those with the gold label `-` dropped.
@@ -71,6 +166,9 @@ impl Catalog {
     ///
     /// When the data set is unknown or has no test file, or a record of it cannot be used.
     pub fn test(&self, task: Task, dataset: &str) -> Result<Vec<Example>, DataError> {
+        if let Some(uploaded) = self.uploaded_of(task, dataset) {
+            return Ok(uploaded.examples.clone());
+        }
         let (source, file) = self.locate(task, dataset, FileRole::Test, None)?;
         Ok(read_records(source, task, &file)?.examples)
     }
@@ -86,15 +184,26 @@ impl Catalog {
         dataset: &str,
         shots: usize,
     ) -> Result<Vec<Example>, DataError> {
-        check_dataset(task, dataset)?;
-        if shots == 0 {
-            return Ok(Vec::new());
-        }
-        let (source, file) = self.locate(task, dataset, FileRole::Demonstrations, None)?;
-        let mut examples = read_records(source, task, &file)?.examples;
+        let (mut examples, path) = match self.uploaded_of(task, dataset) {
+            Some(uploaded) => (
+                uploaded.demonstrations.clone(),
+                Path::new("uploaded").join(dataset),
+            ),
+            None => {
+                self.check_dataset(task, dataset)?;
+                if shots == 0 {
+                    return Ok(Vec::new());
+                }
+                let (source, file) = self.locate(task, dataset, FileRole::Demonstrations, None)?;
+                (
+                    read_records(source, task, &file)?.examples,
+                    source.path(&file),
+                )
+            }
+        };
         if examples.len() < shots {
             return Err(DataError::TooFewDemonstrations {
-                path: source.path(&file),
+                path,
                 present: examples.len(),
                 wanted: shots,
             });
@@ -130,12 +239,16 @@ impl Catalog {
 
     /// Whether the data set has a test file.
     pub fn present(&self, task: Task, dataset: &str) -> bool {
-        self.locate(task, dataset, FileRole::Test, None).is_ok()
+        self.uploaded_of(task, dataset).is_some()
+            || self.locate(task, dataset, FileRole::Test, None).is_ok()
     }
 
     /// How many test examples the data set has, those without a gold label left out; 0 when it is absent or unusable.
     /// Counted when first asked for.
     pub fn size(&self, task: Task, dataset: &str) -> usize {
+        if let Some(uploaded) = self.uploaded_of(task, dataset) {
+            return uploaded.examples.len();
+        }
         let sizes = self.sizes.get_or_init(|| {
             dataset_ids()
                 .filter_map(|(task, id)| Some(((task, id), self.test(task, id).ok()?.len())))
@@ -152,6 +265,9 @@ impl Catalog {
     ///
     /// As [`Catalog::test`]; demonstrations that are missing count as none.
     pub fn digest(&self, task: Task, dataset: &str) -> Result<String, DataError> {
+        if let Some(uploaded) = self.uploaded_of(task, dataset) {
+            return Ok(uploaded.digest());
+        }
         let examples = self.test(task, dataset)?;
         let demonstrations = match self.locate(task, dataset, FileRole::Demonstrations, None) {
             Ok((source, file)) => read_records(source, task, &file)?.examples,
@@ -163,6 +279,18 @@ impl Catalog {
     /// The prompts of the data folder if it has any, else the built-in ones.
     pub fn prompts(&self) -> &Prompts {
         &self.prompts
+    }
+
+    fn check_dataset(&self, task: Task, dataset: &str) -> Result<(), DataError> {
+        if task.datasets().iter().any(|role| role.id == dataset) {
+            return Ok(());
+        }
+        let known = self.datasets(task).into_iter().map(|entry| entry.id);
+        Err(DataError::UnknownDataset {
+            task,
+            dataset: dataset.to_owned(),
+            known: known.collect::<Vec<_>>().join(", "),
+        })
     }
 
     fn source(&self, task: Task, dataset: &str) -> &Source {
@@ -179,7 +307,7 @@ impl Catalog {
         role: FileRole,
         size: Option<usize>,
     ) -> Result<(&Source, String), DataError> {
-        check_dataset(task, dataset)?;
+        self.check_dataset(task, dataset)?;
         let source = self.source(task, dataset);
         let file = match role {
             FileRole::Test => source.test_file(task, dataset),
@@ -215,45 +343,14 @@ impl Catalog {
     }
 }
 
-/// SHA-256 over the lengths and bytes of all texts, in order.
-fn content_digest(examples: &[Example], demonstrations: &[Example]) -> String {
-    let mut hasher = Sha256::new();
-    for list in [examples, demonstrations] {
-        hasher.update((list.len() as u64).to_le_bytes());
-        for example in list {
-            let fields = example
-                .fields
-                .0
-                .iter()
-                .flat_map(|(name, text)| [name, text]);
-            for text in fields.chain([&example.output]) {
-                hasher.update((text.len() as u64).to_le_bytes());
-                hasher.update(text);
-            }
-        }
-    }
-    let digest = hasher.finalize();
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 fn dataset_ids() -> impl Iterator<Item = (Task, &'static str)> {
     Task::ALL
         .into_iter()
         .flat_map(|task| task.datasets().iter().map(move |role| (task, role.id)))
 }
 
-fn check_dataset(task: Task, dataset: &str) -> Result<(), DataError> {
-    if task.datasets().iter().any(|role| role.id == dataset) {
-        return Ok(());
-    }
-    Err(DataError::UnknownDataset {
-        task,
-        dataset: dataset.to_owned(),
-    })
-}
-
 fn read_records(source: &Source, task: Task, file: &str) -> Result<Records, DataError> {
-    records::parse(task, &source.path(file), &source.read(file)?)
+    records::parse(task, &source.path(file), &source.read(file)?, Ids::Ignored)
 }
 
 fn read_prompts(source: &Source) -> Result<Prompts, DataError> {

@@ -40,12 +40,14 @@ pub enum DataError {
     #[error(transparent)]
     Read(#[from] std::io::Error),
     /// The name is none of the task's data sets.
-    #[error("task {task} has no data set {dataset:?}; it has {}", known_datasets(*task))]
+    #[error("task {task} has no data set {dataset:?}; it has {known}")]
     UnknownDataset {
         /// The task asked for.
         task: Task,
         /// The name asked for.
         dataset: String,
+        /// The names there are.
+        known: String,
     },
     /// The data set, wherever it comes from, lacks a file of this role.
     #[error("data set {task}/{dataset} has no {role} file in {origin}; expected {expected}")]
@@ -62,7 +64,7 @@ pub enum DataError {
         expected: String,
     },
     /// Not a JSON list of objects.
-    #[error("{}: {}not valid: {message}; expected a JSON list of objects", path.display(), at(*record))]
+    #[error("{}: {}not valid: {message}; expected a JSON list of objects, or one object a line", path.display(), at(*record))]
     Malformed {
         /// The file.
         path: PathBuf,
@@ -107,6 +109,41 @@ pub enum DataError {
         /// The task whose labels are meant.
         task: Task,
     },
+    /// Two records with one id.
+    #[error("{}: record {record} has the {field} {id}, which record {first} has too; ids must differ", path.display())]
+    DuplicateId {
+        /// The file.
+        path: PathBuf,
+        /// The later record.
+        record: usize,
+        /// The earlier one.
+        first: usize,
+        /// The field that holds the id.
+        field: &'static str,
+        /// The id, as JSON.
+        id: String,
+    },
+    /// A name that no data set may have.
+    #[error(
+        "{name:?} is no name for a data set; it must be up to 64 letters, digits, dots, hyphens and underscores, the first a letter or a digit"
+    )]
+    InvalidName {
+        /// As it was given.
+        name: String,
+    },
+    /// A name that is taken.
+    #[error("there is a data set {name} already, {of}; choose another name")]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// Which one it is.
+        of: &'static str,
+    },
+    /// A data set that says of itself that it is of another task.
+    #[error(
+        "the domain of a data set must be in or out; it is cross to adapters of other tasks anyway"
+    )]
+    CrossRole,
     /// A file has no record that counts.
     #[error("{}: no examples ({dropped} dropped for the gold label \"-\")", path.display())]
     Empty {
@@ -148,9 +185,58 @@ impl DataError {
             DataError::MissingField { .. } => "dataset_missing_field",
             DataError::NotAString { .. } => "dataset_not_a_string",
             DataError::UnknownLabel { .. } => "dataset_unknown_label",
+            DataError::DuplicateId { .. } => "dataset_duplicate_id",
+            DataError::InvalidName { .. } => "invalid_dataset_name",
+            DataError::NameTaken { .. } => "dataset_name_taken",
+            DataError::CrossRole => "invalid_domain",
             DataError::Empty { .. } => "dataset_empty",
             DataError::TooFewDemonstrations { .. } => "too_few_demonstrations",
             DataError::Prompts { .. } => "prompt_map_invalid",
+        }
+    }
+}
+
+impl DataError {
+    /// What to blame in a data set that was sent: a part, a record of it by number, the record's field.
+    pub fn blame(&self) -> Option<String> {
+        let at = |path: &PathBuf, record: &usize, field: &str| {
+            format!("{}[{record}].{field}", path.display())
+        };
+        match self {
+            DataError::Malformed { path, record, .. } => Some(match record {
+                Some(record) => format!("{}[{record}]", path.display()),
+                None => path.display().to_string(),
+            }),
+            DataError::MissingField {
+                path,
+                record,
+                field,
+                ..
+            }
+            | DataError::NotAString {
+                path,
+                record,
+                field,
+                ..
+            }
+            | DataError::DuplicateId {
+                path,
+                record,
+                field,
+                ..
+            } => Some(at(path, record, field)),
+            DataError::UnknownLabel { path, record, .. } => Some(at(path, record, "output")),
+            DataError::Empty { path, .. } | DataError::TooFewDemonstrations { path, .. } => {
+                Some(path.display().to_string())
+            }
+            DataError::InvalidName { .. } | DataError::NameTaken { .. } => Some("name".to_owned()),
+            DataError::CrossRole => Some("domain".to_owned()),
+            DataError::NotADirectory { .. }
+            | DataError::NothingFound { .. }
+            | DataError::Read(_)
+            | DataError::UnknownDataset { .. }
+            | DataError::NoFile { .. }
+            | DataError::Prompts { .. } => None,
         }
     }
 }
@@ -167,11 +253,6 @@ impl fmt::Display for FileRole {
 
 fn at(record: Option<usize>) -> String {
     record.map_or_else(String::new, |record| format!("record {record} "))
-}
-
-fn known_datasets(task: Task) -> String {
-    let names: Vec<&str> = task.datasets().iter().map(|role| role.id).collect();
-    names.join(", ")
 }
 
 fn record_fields(task: Task) -> String {

@@ -20,8 +20,9 @@ mod sample_data;
 mod score;
 mod source;
 mod task;
+mod uploaded;
 
-pub use catalog::{Catalog, TrainingSet};
+pub use catalog::{Catalog, DatasetEntry, TrainingSet};
 pub use data_error::{DataError, FileRole};
 pub use dataset::{DatasetRole, Domain};
 pub use example::{Example, Fields};
@@ -34,3 +35,4 @@ pub use plan::{Cell, EvaluationKind, PlanError, PlanRequest, baseline_cells, pla
 pub use prompts::{PromptError, Prompts, context};
 pub use score::{CellResult, Outputs, ScoreError, score_cell};
 pub use task::{Kind, Metric, Task, UnknownTask};
+pub use uploaded::UploadedDataset;

@@ -5,9 +5,9 @@ use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, DatasetEntry};
 use crate::data_error::DataError;
-use crate::dataset::{DatasetRole, Domain};
+use crate::dataset::Domain;
 use crate::example::Example;
 use crate::prompts::PromptError;
 use crate::task::{Kind, Task};
@@ -79,13 +79,12 @@ pub enum PlanError {
     #[error("limit is 0; it must be at least 1")]
     ZeroLimit,
     /// No task has a data set of this name.
-    #[error(
-        "no task has a data set {dataset:?}; the data sets are {}",
-        all_datasets()
-    )]
+    #[error("no task has a data set {dataset:?}; the data sets are {known}")]
     UnknownDataset {
         /// The name asked for.
         dataset: String,
+        /// The names there are.
+        known: String,
     },
     /// Without a task of its own a model has no other tasks.
     #[error(
@@ -186,9 +185,9 @@ pub fn plan(
         {
             continue;
         }
-        for role in task.datasets() {
-            if let Some(domain) = domain(request, trained_task, task, role) {
-                push_cells(request, catalog, (task, role.id, domain), &mut cells)?;
+        for entry in catalog.datasets(task) {
+            if let Some(domain) = domain(request, trained_task, task, &entry) {
+                push_cells(request, catalog, (task, &entry, domain), &mut cells)?;
             }
         }
     }
@@ -233,10 +232,16 @@ fn check(request: &PlanRequest, catalog: &Catalog) -> Result<(), PlanError> {
         return Err(PlanError::ZeroLimit);
     }
     for dataset in request.datasets.iter().flatten() {
-        let known = |task: &Task| task.datasets().iter().any(|role| role.id == dataset);
-        if !Task::ALL.iter().any(known) {
+        let all = || {
+            Task::ALL
+                .into_iter()
+                .flat_map(|task| catalog.datasets(task))
+        };
+        if !all().any(|entry| entry.id == *dataset) {
+            let known = all().map(|entry| entry.id);
             return Err(PlanError::UnknownDataset {
                 dataset: dataset.clone(),
+                known: known.collect::<Vec<_>>().join(", "),
             });
         }
     }
@@ -251,17 +256,17 @@ fn domain(
     request: &PlanRequest,
     trained_task: Option<Task>,
     task: Task,
-    role: &DatasetRole,
+    entry: &DatasetEntry,
 ) -> Option<Domain> {
     let named = request
         .datasets
         .as_ref()
-        .map(|datasets| datasets.iter().any(|dataset| dataset == role.id));
+        .map(|datasets| datasets.iter().any(|dataset| *dataset == entry.id));
     let crosses = match trained_task {
         Some(own) => own != task,
         None => request.kind == EvaluationKind::CrossTask,
     };
-    let domain = if crosses { Domain::Cross } else { role.domain };
+    let domain = if crosses { Domain::Cross } else { entry.domain };
     let wanted = match (request.kind, domain) {
         (EvaluationKind::Matrix, _)
         | (EvaluationKind::InDomain, Domain::In)
@@ -271,20 +276,26 @@ fn domain(
             false
         }
     };
-    let by_default = domain != Domain::Cross || role.id == task.trained_on();
+    let by_default = domain != Domain::Cross || entry.id == task.trained_on();
     (wanted && named.unwrap_or(by_default)).then_some(domain)
 }
 
 fn push_cells(
     request: &PlanRequest,
     catalog: &Catalog,
-    (task, dataset, domain): (Task, &'static str, Domain),
+    (task, entry, domain): (Task, &DatasetEntry, Domain),
     cells: &mut Vec<Cell>,
 ) -> Result<(), PlanError> {
-    let shots = match &request.shots {
+    let mut shots = match &request.shots {
         Some(shots) => distinct(shots),
         None => default_shots(task, domain),
     };
+    let asked_for = request.shots.is_some() && request.datasets.is_some();
+    if let (Some(most), false) = (entry.demonstrations, asked_for) {
+        // A user's data set that nobody named must not fail a plan for want of demonstrations.
+        shots.retain(|shots| *shots <= most);
+    }
+    let dataset = &entry.id;
     let prompts = request
         .prompts
         .as_ref()
@@ -332,12 +343,6 @@ fn domains(kind: EvaluationKind) -> &'static str {
 
 fn own_task(trained_task: Option<Task>) -> String {
     trained_task.map_or_else(String::new, |task| format!(" for an adapter of {task}"))
-}
-
-fn all_datasets() -> String {
-    let roles = Task::ALL.into_iter().flat_map(Task::datasets);
-    let names: Vec<&str> = roles.map(|role| role.id).collect();
-    names.join(", ")
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
-//! JSON records into examples, in the paper's layout: a list of objects with the task's input fields and `output`. Other
-//! fields, such as `idx`, are passed over. Which file to read is `catalog`'s affair.
+//! JSON records into examples, in the paper's layout: objects with the task's input fields and `output`, in a list or one a line.
+//! Other fields, such as `idx`, are passed over. Which file to read is `catalog`'s affair.
 
 use std::cell::Cell;
+use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
 
@@ -23,16 +24,32 @@ pub(crate) struct Records {
     pub(crate) dropped: usize,
 }
 
+/// Whether the ids of records count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ids {
+    /// They are passed over.
+    Ignored,
+    /// No two records may have the same.
+    Unique,
+}
+
+/// The fields that may hold a record's id.
+const ID_FIELDS: [&str; 2] = ["idx", "id"];
+
 /// Parses a whole file; `path` is for messages only. A file without a usable example is an error.
-pub(crate) fn parse(task: Task, path: &Path, json: &[u8]) -> Result<Records, DataError> {
+pub(crate) fn parse(task: Task, path: &Path, json: &[u8], ids: Ids) -> Result<Records, DataError> {
     let mut examples = Vec::new();
     let mut dropped = 0;
+    let mut seen = HashMap::new();
     for (index, object) in parse_objects(path, json)?.into_iter().enumerate() {
         let place = Place {
             task,
             path,
             record: index,
         };
+        if ids == Ids::Unique {
+            place.check_id(&object, &mut seen)?;
+        }
         match place.example(object)? {
             Some(example) => examples.push(example),
             None => dropped += 1,
@@ -54,6 +71,28 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
+    fn check_id(
+        &self,
+        object: &Map<String, Value>,
+        seen: &mut HashMap<(&'static str, String), usize>,
+    ) -> Result<(), DataError> {
+        for field in ID_FIELDS {
+            let Some(id) = object.get(field).filter(|id| !id.is_null()) else {
+                continue;
+            };
+            if let Some(first) = seen.insert((field, id.to_string()), self.record) {
+                return Err(DataError::DuplicateId {
+                    path: self.path.to_owned(),
+                    record: self.record,
+                    first,
+                    field,
+                    id: id.to_string(),
+                });
+            }
+        }
+        Ok(())
+    }
+
     fn example(&self, mut object: Map<String, Value>) -> Result<Option<Example>, DataError> {
         let mut fields = Fields::default();
         for name in self.task.fields() {
@@ -111,7 +150,33 @@ fn type_name(value: &Value) -> &'static str {
     }
 }
 
+/// What begins with an object holds one object a line; everything else must be a list.
 fn parse_objects(path: &Path, json: &[u8]) -> Result<Vec<Map<String, Value>>, DataError> {
+    match json.iter().find(|byte| !byte.is_ascii_whitespace()) {
+        None => Ok(Vec::new()),
+        Some(b'{') => parse_lines(path, json),
+        Some(_) => parse_list(path, json),
+    }
+}
+
+fn parse_lines(path: &Path, json: &[u8]) -> Result<Vec<Map<String, Value>>, DataError> {
+    let lines = json.split(|byte| *byte == b'\n').enumerate();
+    let lines = lines.filter(|(_, line)| !line.trim_ascii().is_empty());
+    let objects = lines.enumerate().map(|(record, (line, text))| {
+        serde_json::from_slice(text).map_err(|error| {
+            let message = error.to_string();
+            let what = message.split(" at line ").next().unwrap_or_default();
+            DataError::Malformed {
+                path: path.to_owned(),
+                record: Some(record),
+                message: format!("{what} at line {} column {}", line + 1, error.column()),
+            }
+        })
+    });
+    objects.collect()
+}
+
+fn parse_list(path: &Path, json: &[u8]) -> Result<Vec<Map<String, Value>>, DataError> {
     let record = Cell::new(None);
     let mut deserializer = serde_json::Deserializer::from_slice(json);
     let objects = ObjectList { record: &record }.deserialize(&mut deserializer);

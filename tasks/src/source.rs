@@ -16,6 +16,9 @@ static BUILT_IN: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/data");
 /// The file of the prompts that take the place of the built-in ones.
 pub(crate) const PROMPT_MAP: &str = "prompt_map.json";
 
+/// How the names of files end: a JSON list, or one object a line.
+const ENDINGS: [&str; 2] = [".json", ".jsonl"];
+
 /// The test file the paper's data comes with; taken before any other test file of the data set.
 const PAPER_TEST_SIZE: usize = 500;
 
@@ -70,19 +73,26 @@ impl Source {
     pub(crate) fn has_dataset(&self, task: Task, dataset: &str) -> bool {
         self.sizes(task, dataset, FileRole::Test).next().is_some()
             || self.sizes(task, dataset, FileRole::Train).next().is_some()
-            || self.files.contains(&demonstrations_path(task, dataset))
+            || self.demonstrations_file(task, dataset).is_some()
     }
 
     /// The test file: the one of the paper's size if it is here, else the largest.
     pub(crate) fn test_file(&self, task: Task, dataset: &str) -> Option<String> {
         let sizes: BTreeSet<usize> = self.sizes(task, dataset, FileRole::Test).collect();
         let size = sizes.get(&PAPER_TEST_SIZE).or(sizes.last())?;
-        Some(sized_path(task, dataset, FileRole::Test, *size))
+        self.here(&sized_path(task, dataset, FileRole::Test, *size))
     }
 
     /// The file of demonstrations.
     pub(crate) fn demonstrations_file(&self, task: Task, dataset: &str) -> Option<String> {
-        Some(demonstrations_path(task, dataset)).filter(|path| self.files.contains(path))
+        self.here(&demonstrations_path(task, dataset))
+    }
+
+    /// The file that is here of a JSON list and of one object a line; the list before the lines.
+    fn here(&self, list: &str) -> Option<String> {
+        let stem = list.strip_suffix(ENDINGS[0])?;
+        let names = ENDINGS.iter().map(|ending| format!("{stem}{ending}"));
+        names.into_iter().find(|name| self.files.contains(name))
     }
 
     /// The training file of the given size, or of the smallest size that is here.
@@ -97,7 +107,7 @@ impl Source {
             Some(size) => sizes.get(&size),
             None => sizes.first(),
         }?;
-        Some(sized_path(task, dataset, FileRole::Train, *size))
+        self.here(&sized_path(task, dataset, FileRole::Train, *size))
     }
 
     /// The sizes in the names of the data set's test or training files, in no order.
@@ -109,7 +119,10 @@ impl Source {
     ) -> impl Iterator<Item = usize> {
         let prefix = format!("{task}/{dataset}_{role}_");
         self.files.iter().filter_map(move |path| {
-            let digits = path.strip_prefix(&prefix)?.strip_suffix(".json")?;
+            let rest = path.strip_prefix(&prefix)?;
+            let digits = ENDINGS
+                .iter()
+                .find_map(|ending| rest.strip_suffix(ending))?;
             // Only the canonical spelling, so that a size names one file.
             let size: usize = digits.parse().ok()?;
             (size.to_string() == digits).then_some(size)
@@ -190,7 +203,7 @@ fn collect_folder(root: &Path, folder: &str, files: &mut BTreeSet<String>) -> io
         if let Some(name) = entry?
             .file_name()
             .to_str()
-            .filter(|name| name.ends_with(".json"))
+            .filter(|name| ENDINGS.iter().any(|ending| name.ends_with(ending)))
         {
             files.insert(format!("{folder}/{name}"));
         }

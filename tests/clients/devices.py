@@ -1,7 +1,7 @@
 """Serves a model on another device and on the CPU and compares the two: python devices.py SERVER MODEL DEVICE
 
 DEVICE is what --device takes, cuda for a build with that feature. Log-probabilities of a few prompts and of 24 greedy tokens behind each, with
-the likeliest alternatives; the server on the CPU computes with 16 bits. `make clients` does not run this: it has no such device.
+the likeliest alternatives; the server on the CPU computes with 16 bits. `make test-clients` does not run this: it has no such device.
 """
 
 import sys

@@ -63,10 +63,13 @@ class Figures:
         values = self.post("/v1/completions", body)["choices"][0]["logprobs"]["token_logprobs"]
         return sum(values[len(context) : len(context) + len(continuation)])
 
-    def completed(self, model, prompt, tokens, **sampling):
-        body = {"model": model, "prompt": prompt, "max_tokens": tokens, "temperature": 0} | sampling
-        return self.post("/v1/completions", body)["choices"][0]["text"]
+    def completed(self, model, prompts, tokens, **sampling):
+        """The text after each prompt, without a stop sequence; greedy unless told otherwise."""
+        body = {"model": model, "prompt": prompts, "max_tokens": tokens, "temperature": 0} | sampling
+        choices = self.post("/v1/completions", body)["choices"]
+        return [choice["text"] for choice in sorted(choices, key=lambda choice: choice["index"])]
 
     def answered(self, model, messages, tokens):
+        """The greedy answer in a conversation, without a stop sequence."""
         body = {"model": model, "messages": messages, "max_tokens": tokens, "temperature": 0}
         return self.post("/v1/chat/completions", body)["choices"][0]["message"]["content"]

@@ -6,9 +6,12 @@ import os
 import pathlib
 import re
 
-import gguf
-import transformers
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+# Whether to look for anything on the net, and how much to tell, these packages decide when they are imported.
+os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
+
+import gguf  # noqa: E402
+import transformers  # noqa: E402
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers  # noqa: E402
 
 BUILT_IN = pathlib.Path(__file__).resolve().parents[2] / "tasks/data"
 # Of several test files the server takes the one named as the paper's, else the largest.
@@ -42,17 +45,19 @@ def write_tokenizer(folder, model):
     """Saves SmolLM2's tokenizer from its GGUF file: byte-level BPE that cuts numbers into digits. transformers could convert the file
     itself, but only with torch installed."""
     fields = gguf.GGUFReader(model).fields
-    read = lambda key: fields[f"tokenizer.ggml.{key}"].contents()  # noqa: E731
-    assert (read("model"), read("pre")) == ("gpt2", "smollm"), f"{model} has another kind of tokenizer"
-    tokens = read("tokens")
+    values = {re.sub(r"^tokenizer\.(ggml\.)?", "", key): field.contents() for key, field in fields.items() if key.startswith("tokenizer.")}
+    assert (values["model"], values["pre"]) == ("gpt2", "smollm"), f"{model} has another kind of tokenizer"
+    tokens = values["tokens"]
     vocabulary = {token: number for number, token in enumerate(tokens)}
-    tokenizer = Tokenizer(models.BPE(vocabulary, [tuple(merge.split(" ")) for merge in read("merges")]))
+    tokenizer = Tokenizer(models.BPE(vocabulary, [tuple(merge.split(" ")) for merge in values["merges"]]))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
     tokenizer.decoder = decoders.ByteLevel()
-    marks = [token for token, kind in zip(tokens, read("token_type"), strict=True) if kind == CONTROL]
+    marks = [token for token, kind in zip(tokens, values["token_type"], strict=True) if kind == CONTROL]
     tokenizer.add_special_tokens([AddedToken(mark, special=True, normalized=False) for mark in marks])
-    names = {kind: tokens[read(f"{key}_token_id")] for kind, key in (("bos_token", "bos"), ("eos_token", "eos"), ("pad_token", "padding"))}
-    fast = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False, **names)
-    fast.save_pretrained(folder)
+    names = {f"{name}_token": tokens[values[f"{key}_token_id"]] for name, key in (("bos", "bos"), ("eos", "eos"), ("pad", "padding"))}
+    template = values["chat_template"]
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, chat_template=template, clean_up_tokenization_spaces=False, **names
+    ).save_pretrained(folder)

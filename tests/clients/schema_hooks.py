@@ -5,16 +5,13 @@ reaches a model. With SCHEMA_NARROWED the requests, never the answers, are narro
 """
 
 import os
-import pathlib
 
 import hypothesis.strategies
 import schemathesis
-from schema_words import MANAGED, Vocabulary, ask
+from schema_words import PRETRAINED, VERSIONS, Vocabulary, ask
 
-ADAPTER = pathlib.Path(os.environ["SCHEMA_ADAPTER"])
 NARROWED = os.environ["SCHEMA_NARROWED"] == "yes"
 METHODS = ("get", "put", "post", "delete")
-REMOVERS = ("/unload", "unload_lora_adapter")
 
 
 def inlined(schema, components):
@@ -67,19 +64,23 @@ def map_body(context, body):
 
 @schemathesis.hook
 def after_call(context, case, response):
-    """What a case removed comes back, so that the next one finds it."""
-    removes = case.method == "DELETE" or case.path.endswith(REMOVERS)
-    if NARROWED and removes and response.status_code in (200, 204):
-        there = {adapter["id"] for adapter in ask("GET", "/v1/adapters").json()["data"]}
-        for name, folders in MANAGED.items():
-            if name not in there:
-                for folder in folders:
-                    ask("PUT", f"/v1/adapters/{name}", json={"path": folder})
+    if NARROWED and case.method != "GET" and response.status_code in (200, 201, 204):
+        put_back()
+
+
+def put_back():
+    """Adapters that a case removed come back, so that the next one finds them; those that it added go."""
+    there = {adapter["id"] for adapter in ask("GET", "/v1/adapters").json()["data"]}
+    for name in VERSIONS.keys() - there:
+        for folder in VERSIONS[name]:
+            ask("PUT", f"/v1/adapters/{name}", json={"path": folder})
+    for name in there - VERSIONS.keys():
+        ask("DELETE", f"/v1/adapters/{name}")
 
 
 def files(name):
     """A file of an adapter that is served, that file cut off, and something else."""
-    content = (ADAPTER / name).read_bytes()
+    content = (PRETRAINED / "sentiment-ft" / name).read_bytes()
     return hypothesis.strategies.sampled_from([content, content[:-1], b"{}"])
 
 

@@ -2,13 +2,17 @@
 
 import json
 import os
+import pathlib
 
 import requests
 
 ADDRESS = os.environ["SCHEMA_ADDRESS"]
 TIMEOUT = 60
-# Adapters that cases may change, each with the folders under --pretrained whose contents are its versions.
-MANAGED = {"sentiment-ft": ["sentiment-ft", "sentiment-fticl"], "question-ft": ["question-ft"]}
+PRETRAINED = pathlib.Path(os.environ["SCHEMA_PRETRAINED"])
+# The folders under --pretrained whose contents are the versions of an adapter.
+VERSIONS = {folder.name: [folder.name] for folder in PRETRAINED.iterdir()} | {"sentiment-ft": ["sentiment-ft", "sentiment-fticl"]}
+# Adapters whose versions cases change.
+MANAGED = ["sentiment-ft", "question-ft"]
 FOLDERS = ["sentiment-ft", "question-fticl", "summary-ft", "no-such-folder", "../outside"]
 WORDS = {"type": "string", "pattern": "^[a-z]{1,12}( [a-z]{1,12}){0,5}$"}
 # Text of every kind that is not long: a prompt of a thousand tokens takes as long as a hundred cases.
@@ -64,8 +68,6 @@ SAMPLING = {
     "repeat_last_n": between(-1, 64),
     "truncate": between(1, 64),
     "stop": any_of(WORDS, several(WORDS, 3)),
-    "top_logprobs_num": any_of(between(0, 3), several(between(0, 3))),
-    "logprob_start_len": any_of(between(-1, 3), several(between(-1, 3))),
     "logit_bias": {
         "type": "object",
         "propertyNames": {"pattern": "^[1-9][0-9]{0,3}$"},
@@ -76,18 +78,16 @@ SAMPLING = {
 
 PROMPTS = {
     "prompt": TEXTS,
-    "text": any_of(WORDS, several(WORDS)),
-    "input_ids": any_of(several(TOKEN, 5), several(several(TOKEN, 5))),
     "tokens": several(TOKEN, 20),
     "prompts": several(WORDS),
     "inputs": TEXT,
-    "role": one_of("system", "user", "assistant"),
-    "content": any_of(WORDS, several(named(type=one_of("text"), text=WORDS))),
+    "messages": several(named(role=one_of("system", "user", "assistant"), content=any_of(WORDS, several(named(type=one_of("text"), text=WORDS)))), 3),
     "pairs": several(named(context=TEXT, continuation=TEXT)),
 }
 
 # What keeps an answer or an evaluation short, or makes sense of the rest, is always sent.
-ALWAYS = {"max_tokens", "max_new_tokens", "n_predict", "limit", "sampling_params", "parameters", "tasks", "content", "messages"}
+ALWAYS = {"max_tokens", "max_new_tokens", "n_predict", "limit", "sampling_params", "parameters", "tasks", "task", "kind"}
+ALWAYS |= {"stream", "logprobs", "return_logprob", "details", "n_probs"}
 
 
 class Vocabulary:
@@ -112,7 +112,8 @@ class Vocabulary:
             "version": self.version,
             "expected": self.version,
             "percent": between(1, 100, "number"),
-            "task": one_of("sentiment", "detection", "no-such-task"),
+            "min_delta": between(-1, 1, "number"),
+            "task": one_of("sentiment", "no-such-task"),
             "labels": several(WORDS, 3, 2),
             # Evaluations of one example, which end by themselves.
             "limit": between(1, 1),
@@ -142,7 +143,15 @@ class Vocabulary:
             "PUT /v1/adapters/{name}": {"name": {"type": "null"}},
             "POST /v1/load_lora_adapter": {"lora_path": one_of(*FOLDERS)},
             "POST /load_lora_adapter": {"lora_path": one_of(*FOLDERS)},
-            "POST /generate": {"stop": several(WORDS, 3)},
+            # One prompt, named once; lists of what must be as many as there are prompts are for the requests that are not narrowed.
+            "POST /generate": {
+                "stop": several(WORDS, 3),
+                "text": TEXTS,
+                "input_ids": {"type": "null"},
+                "return_logprob": {"type": "boolean"},
+                "top_logprobs_num": between(0, 3),
+                "logprob_start_len": between(-1, 3),
+            },
             "POST /completion": {"logit_bias": bias, "id": between(0, 4)},
             "POST /lora-adapters": {"id": between(0, 4)},
             "POST /tokenize": {"prompt": TEXT},

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod adapters;
+mod async_openai_client;
 mod auth;
 mod bad_adapters;
 mod bad_requests;
@@ -16,6 +17,7 @@ mod compare;
 mod completions;
 mod conditional_changes;
 mod crash_loop;
+mod datasets;
 mod evaluation_jobs;
 mod evaluations;
 mod harness;
@@ -40,4 +42,5 @@ mod swap;
 mod tgi_dialect;
 mod tidy;
 mod tokenizer;
+mod trainer_parity;
 mod vllm_dialect;

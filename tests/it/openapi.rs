@@ -2,7 +2,7 @@
 
 use crate::harness::App;
 
-const ROUTES: [&str; 64] = [
+const ROUTES: [&str; 68] = [
     "post /v1/completions",
     "post /v1/chat/completions",
     "post /v1/classify",
@@ -52,6 +52,10 @@ const ROUTES: [&str; 64] = [
     "post /v2/repository/models/{model}/load",
     "post /v2/repository/models/{model}/unload",
     "get /v1/tasks",
+    "get /v1/datasets",
+    "post /v1/datasets",
+    "get /v1/datasets/{id}",
+    "delete /v1/datasets/{id}",
     "post /v1/evaluations",
     "post /v1/evaluations/ood",
     "post /v1/evaluations/cross-task",

@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use crate::beside::beside;
 use crate::error::TrainerError;
-use crate::evaluation::HeldOutScore;
+use crate::held_out::HeldOutScore;
 use crate::optimizer::Moments;
 
 const FILE_NAME: &str = "checkpoint.safetensors";

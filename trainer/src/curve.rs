@@ -6,7 +6,7 @@ use fs_err as fs;
 use plotters::prelude::*;
 
 use crate::error::TrainerError;
-use crate::evaluation::HeldOutScore;
+use crate::held_out::HeldOutScore;
 
 /// Name of the picture inside the output directory.
 pub(crate) const FILE_NAME: &str = "loss.svg";

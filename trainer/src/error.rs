@@ -31,6 +31,12 @@ pub enum TrainerError {
     /// The tokenizer could not be written.
     #[error(transparent)]
     Tokenizer(#[from] engine::TokenizerError),
+    /// An evaluation could not be planned.
+    #[error(transparent)]
+    Plan(#[from] tasks::PlanError),
+    /// An evaluation could not be measured.
+    #[error(transparent)]
+    Evaluation(#[from] evaluation::EvaluationError),
     /// A prompt could not be rendered.
     #[error(transparent)]
     Prompt(#[from] tasks::PromptError),

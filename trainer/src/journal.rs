@@ -10,7 +10,7 @@ use fs_err as fs;
 use serde::Serialize;
 
 use crate::beside::beside;
-use crate::evaluation::HeldOutScore;
+use crate::held_out::HeldOutScore;
 
 /// Name of the log inside the output directory.
 pub(crate) const FILE_NAME: &str = "metrics.jsonl";

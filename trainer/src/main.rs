@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand};
 use trainer::TrainArguments;
+use trainer::evaluate::{EvaluateArguments, evaluate};
 use trainer::export::{ExportArguments, export};
 use trainer::inspect::{InspectArguments, inspect};
 use trainer::merge::{MergeArguments, merge};
@@ -24,6 +25,8 @@ enum Command {
     Train(Box<TrainArguments>),
     /// Train a grid of adapters, going on where the last call stopped
     Suite(Box<SuiteArguments>),
+    /// Measure adapters in and out of their domain and across tasks, as the server does
+    Evaluate(Box<EvaluateArguments>),
     /// Print what an adapter is and how far it moves the base
     Inspect(InspectArguments),
     /// Write base and adapter as one model that transformers loads
@@ -43,6 +46,7 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Train(arguments) => trainer::run(&arguments).map(drop)?,
         Command::Suite(arguments) => run_suite(&arguments)?,
+        Command::Evaluate(arguments) => print!("{}", evaluate(&arguments)?),
         Command::Inspect(arguments) => print!("{}", inspect(&arguments)?),
         Command::Merge(arguments) => merge(&arguments)?,
         Command::Export(arguments) => export(&arguments)?,

@@ -13,7 +13,7 @@ use crate::operations::matrix::{Matrix, MatrixMut, Product, multiply};
 use crate::recipe::DEFAULT_MODEL;
 
 /// Nobody but the owner of the machine reads adapters here, so only what cannot be meant is refused.
-const LIMITS: Limits = Limits {
+pub(crate) const LIMITS: Limits = Limits {
     max_rank: 4096,
     max_bytes: 16 << 30,
 };

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::arguments::TrainArguments;
 use crate::card::{Card, labels};
 use crate::error::TrainerError;
-use crate::evaluation::HeldOutScore;
+use crate::held_out::HeldOutScore;
 use crate::parameters::LoraParameters;
 use crate::preparation::Prepared;
 

@@ -12,7 +12,7 @@ use tasks::Task;
 use crate::arguments::{TrainArguments, parse_method, parse_task};
 use crate::checkpoint;
 use crate::error::TrainerError;
-use crate::evaluation::HeldOutScore;
+use crate::held_out::HeldOutScore;
 use crate::recipe::Recipe;
 use crate::training::{self, Ending};
 

@@ -14,6 +14,17 @@ use super::plan::{Plan, Planned, Work};
 /// Prompt rows that an adapter gets before it is asked again who has had the least.
 const QUANTUM: usize = 16;
 
+/// What interactive requests want of a step.
+#[derive(Default)]
+struct Users {
+    /// Answers that are being written.
+    streams: usize,
+    /// Requests with prompts or continuations to compute.
+    prompts: usize,
+    /// Rows of these.
+    rows: usize,
+}
+
 impl Scheduler {
     /// Chooses the rows of the next step.
     pub(super) fn fill(
@@ -23,33 +34,75 @@ impl Scheduler {
         limits: &GenerationLimits<'_>,
     ) {
         self.rank();
-        self.plan_decodes(plan, limits);
-        let decodes = plan.decode_rows();
-        let mut room = self.config.step_tokens.saturating_sub(decodes).max(1);
-        let streams = plan.entries.len();
-        let watched = plan.entries.iter();
-        let mut watched = watched.map(|planned| self.running[planned.sequence].priority);
-        if watched.any(|priority| priority == Priority::Interactive) {
-            let prompts = self.running.iter().filter(|sequence| {
-                sequence.priority == Priority::Interactive && !sequence.is_decoding()
-            });
-            let most = self
-                .pace
-                .prompt_rows_beside((decodes, streams), prompts.count());
-            room = room.min(most);
-        }
+        let users = self.users();
+        self.plan_decodes(&users, plan, limits);
+        let room = self.room(&users, plan);
         self.plan_prompts(room, plan, executor);
     }
 
-    fn plan_decodes(&mut self, plan: &mut Plan, limits: &GenerationLimits<'_>) {
+    /// What interactive requests want of the next step.
+    fn users(&self) -> Users {
+        let mut users = Users::default();
+        for sequence in &self.running {
+            match (sequence.priority, sequence.is_decoding()) {
+                (Priority::Background, _) => {}
+                (Priority::Interactive, true) => users.streams += 1,
+                (Priority::Interactive, false) => {
+                    users.prompts += 1;
+                    users.rows += sequence.pending_rows();
+                }
+            }
+        }
+        users
+    }
+
+    /// Prompt rows of the next step. Users' prompts keep to what the streams beside them bear; background work gets nothing of a
+    /// step that a user's prompt waits for, and alone it keeps steps short, so that whoever comes is soon served.
+    fn room(&self, users: &Users, plan: &Plan) -> usize {
+        let decodes = plan.decode_rows();
+        let room = self.config.step_tokens.saturating_sub(decodes).max(1);
+        let most = match (users.streams, users.prompts) {
+            (0, 0) => self.pace.background_rows(decodes),
+            (0, _) => users.rows,
+            (streams, prompts) => {
+                let own = self.decode_rows_of_users(plan);
+                let most = (self.pace).prompt_rows_beside(decodes, (own, streams), prompts);
+                match prompts {
+                    0 => most,
+                    _ => most.min(users.rows),
+                }
+            }
+        };
+        room.min(most.max(1))
+    }
+
+    fn decode_rows_of_users(&self, plan: &Plan) -> usize {
+        let entries = plan.entries.iter();
+        let own = entries
+            .filter(|planned| self.running[planned.sequence].priority == Priority::Interactive);
+        own.map(|planned| planned.tokens.len()).sum()
+    }
+
+    fn plan_decodes(&mut self, users: &Users, plan: &mut Plan, limits: &GenerationLimits<'_>) {
         let running = self.running.iter();
         let decodes = running.filter(|sequence| sequence.is_decoding()).count();
         let price = self.pace.price_of_guess(decodes);
         let mut spare = self.config.step_tokens.saturating_sub(decodes);
+        let mut background = match (users.streams, users.prompts) {
+            (0, 0) => usize::MAX,
+            (_, 0) => self.pace.background_decodes_beside(users.streams),
+            _ => 0,
+        };
         for index in 0..self.running.len() {
             let sequence = &mut self.running[index];
             if !sequence.is_decoding() || sequence.evicted {
                 continue;
+            }
+            if sequence.priority == Priority::Background {
+                if background == 0 {
+                    continue;
+                }
+                background -= 1;
             }
             plan.guesses.clear();
             let most = sequence.most_guesses(limits.max_model_len);

@@ -15,6 +15,10 @@ const LEAST_PROMPT_ROWS: usize = 4;
 const FIRST_PROMPT_ROWS: usize = 16;
 /// Rows whose work takes as long as reading the weights, until steps of different sizes have shown it.
 const ROWS_OF_WEIGHTS: f64 = 4.0;
+/// Seconds that a step of background work alone may take: as long as a user's request may find the engine busy when it comes.
+const BACKGROUND_STEP_SECONDS: f64 = 0.08;
+/// Prompt rows of such a step that always go: fewer would read the weights for little.
+const LEAST_BACKGROUND_ROWS: usize = 32;
 /// A step that takes longer than this many times the expected is taken as one that did: the machine was elsewhere.
 const OUTLIER: f64 = 3.0;
 
@@ -53,18 +57,19 @@ impl Pace {
         self.rows_seconds = MEMORY * self.rows_seconds + rows * seconds;
     }
 
-    /// Prompt rows that may stand beside `decode_rows` rows of `streams` running streams, when `prompts` sequences have
-    /// prompts left.
+    /// Prompt rows that may stand beside `decode_rows` rows, `own_rows` of them of `streams` users' streams, when `prompts` users'
+    /// requests have prompts left.
     ///
     /// The usual gap is that of the company the streams are about to have: where many begin at once, the first to have read
     /// its prompt does not hold up the others, whose tokens it will soon wait for in every step. The last prompt is not
     /// company yet, so a single long one keeps to the gap of the streams that run.
     pub(super) fn prompt_rows_beside(
         &self,
-        (decode_rows, streams): (usize, usize),
+        decode_rows: usize,
+        (own_rows, streams): (usize, usize),
         prompts: usize,
     ) -> usize {
-        let company = decode_rows + prompts.saturating_sub(1);
+        let company = own_rows + prompts.saturating_sub(1);
         let seconds = (
             self.decode_seconds(decode_rows),
             self.decode_seconds(company),
@@ -77,6 +82,25 @@ impl Pace {
         let spare = (1.0 + share) * usual - now;
         // The cast saturates, also for a price of zero.
         ((spare / price) as usize).max(LEAST_PROMPT_ROWS)
+    }
+
+    /// Decode rows of background work that may stand beside `decode_rows` interactive ones: they add no more than a prompt may.
+    pub(super) fn background_decodes_beside(&self, decode_rows: usize) -> usize {
+        let Some((fixed, slope)) = self.line() else {
+            return 1;
+        };
+        let spare = PROMPT_SHARE * (fixed + slope * decode_rows as f64);
+        // The cast saturates, also for a slope of zero.
+        ((spare / slope) as usize).max(1)
+    }
+
+    /// Prompt rows of a step that nobody waits for, beside `decode_rows` decode rows.
+    pub(super) fn background_rows(&self, decode_rows: usize) -> usize {
+        let Some(price) = self.prompt_row() else {
+            return LEAST_BACKGROUND_ROWS;
+        };
+        let left = BACKGROUND_STEP_SECONDS - self.decode_seconds(decode_rows).unwrap_or(0.0);
+        ((left / price) as usize).max(LEAST_BACKGROUND_ROWS)
     }
 
     /// What one more row costs a step of `decode_rows` rows, as a share of what it costs per row: a guess pays when it
@@ -154,10 +178,10 @@ mod tests {
         steps.extend([(4, 10), (8, 12), (2, 6)]);
         let pace = learnt(&steps);
         // Four tenths of 5 ms and of 12 ms, at 0.5 ms a row.
-        assert_eq!(pace.prompt_rows_beside((1, 1), 1), 4);
-        assert_eq!(pace.prompt_rows_beside((8, 8), 1), 9);
+        assert_eq!(pace.prompt_rows_beside(1, (1, 1), 1), 4);
+        assert_eq!(pace.prompt_rows_beside(8, (8, 8), 1), 9);
         for decodes in 1..32 {
-            let rows = pace.prompt_rows_beside((decodes, decodes), 1);
+            let rows = pace.prompt_rows_beside(decodes, (decodes, decodes), 1);
             assert!(seconds(decodes, rows) < 2.0 * seconds(decodes, 0));
         }
     }
@@ -168,24 +192,40 @@ mod tests {
         steps.extend([(4, 10), (8, 12), (2, 6)]);
         let pace = learnt(&steps);
         // 3.8 times the 11 ms that seven rows take, less the 5 ms of the one that decodes, at 0.5 ms a row.
-        let rows = pace.prompt_rows_beside((1, 1), 7);
+        let rows = pace.prompt_rows_beside(1, (1, 1), 7);
         assert!((73..=74).contains(&rows), "{rows}");
         // As many prompts as streams: 1.4 times the 11 ms, less 8 ms.
-        let rows = pace.prompt_rows_beside((4, 4), 4);
+        let rows = pace.prompt_rows_beside(4, (4, 4), 4);
         assert!((14..=15).contains(&rows), "{rows}");
         assert!(seconds(4, rows) < 2.0 * seconds(7, 0));
         // However many there are, four times what the streams are about to be used to: 4 times 35 ms, less 5 ms.
-        let rows = pace.prompt_rows_beside((1, 1), 31);
+        let rows = pace.prompt_rows_beside(1, (1, 1), 31);
         assert!((269..=270).contains(&rows), "{rows}");
+    }
+
+    #[test]
+    fn background_work_keeps_out_of_the_streams_way() {
+        let mut steps: Vec<(usize, usize)> = (0..40).map(|step| (1 + step % 8, 0)).collect();
+        steps.extend([(4, 10), (8, 12), (2, 6)]);
+        let pace = learnt(&steps);
+        // Four tenths of 5 ms and of 12 ms, at 1 ms a row.
+        assert_eq!(pace.background_decodes_beside(1), 2);
+        assert_eq!(pace.background_decodes_beside(8), 4);
+        // 80 ms less the 4 ms of an empty step, or the 36 ms of one with 32 rows, at 0.5 ms a row.
+        assert!((151..=152).contains(&pace.background_rows(0)));
+        assert!((87..=88).contains(&pace.background_rows(32)));
+        assert_eq!(pace.background_rows(100), LEAST_BACKGROUND_ROWS);
+        assert_eq!(Pace::default().background_decodes_beside(4), 1);
+        assert_eq!(Pace::default().background_rows(0), LEAST_BACKGROUND_ROWS);
     }
 
     #[test]
     fn prompts_always_go_on() {
         let mut pace = learnt(&[(1, 0), (2, 0)]);
         pace.observe(1, 1, 5.0);
-        assert_eq!(pace.prompt_rows_beside((1, 1), 1), LEAST_PROMPT_ROWS);
+        assert_eq!(pace.prompt_rows_beside(1, (1, 1), 1), LEAST_PROMPT_ROWS);
         assert_eq!(
-            Pace::default().prompt_rows_beside((1, 1), 1),
+            Pace::default().prompt_rows_beside(1, (1, 1), 1),
             FIRST_PROMPT_ROWS
         );
     }
@@ -195,10 +235,10 @@ mod tests {
         let steps: Vec<(usize, usize)> =
             (0..40).map(|step| (1 + step % 4, 4 * (step % 2))).collect();
         let mut pace = learnt(&steps);
-        let before = pace.prompt_rows_beside((2, 2), 1);
+        let before = pace.prompt_rows_beside(2, (2, 2), 1);
         pace.observe(2, 4, 900.0 * MILLI);
         pace.observe(2, 0, 900.0 * MILLI);
-        let after = pace.prompt_rows_beside((2, 2), 1);
+        let after = pace.prompt_rows_beside(2, (2, 2), 1);
         assert!(
             after * 2 >= before && after <= before * 2,
             "{before}, then {after}"
@@ -213,7 +253,7 @@ mod tests {
             // Prompt rows became five times as expensive as the streams.
             pace.observe(2, 8, 3.0 * seconds(2, 0) + 8.0 * 7.5 * MILLI);
         }
-        assert_eq!(pace.prompt_rows_beside((2, 2), 1), LEAST_PROMPT_ROWS);
+        assert_eq!(pace.prompt_rows_beside(2, (2, 2), 1), LEAST_PROMPT_ROWS);
     }
 
     #[test]

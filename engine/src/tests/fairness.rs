@@ -167,6 +167,50 @@ fn a_long_prompt_never_doubles_the_gap_of_running_streams() {
 }
 
 #[test]
+fn background_work_neither_doubles_the_gap_of_a_stream_nor_keeps_a_prompt_waiting() {
+    let config = EngineConfig {
+        draft_tokens: 0,
+        ..EngineConfig::default()
+    };
+    let mut driven = Driven::new(config, KernelChoice::best(), 2);
+    let background = |length, tokens, salt| GenerateRequest {
+        priority: Priority::Background,
+        ..greedy(&prompt(length, salt), tokens)
+    };
+    let evaluated: Vec<_> = (0..12)
+        .map(|salt| driven.generate(background(12, 30, salt)))
+        .collect();
+    // Until they all write, and steps with and without prompts have been seen.
+    for _ in 0..12 {
+        driven.step();
+    }
+    let more: Vec<_> = (20..30)
+        .map(|salt| driven.generate(background(150, 1, salt)))
+        .collect();
+    let mut user = driven.generate(greedy(&prompt(40, 40), 20));
+    assert_eq!(steps_to_start(&mut driven, &mut user, 5), 1);
+    let usual = seconds(1, 0);
+    let mut rows = 0;
+    while !user.is_closed() {
+        rows = driven.step();
+        // Two decode rows of the background beside the user's, then prompt rows.
+        let gap = seconds(rows.min(3), rows.saturating_sub(3));
+        assert!(gap < 2.0 * usual || user.is_closed(), "{rows} rows");
+    }
+    assert!(rows > 1, "the background stands still");
+    driven.finish();
+    for (salt, events) in (0..12).zip(evaluated) {
+        let answer = Answer {
+            cached_tokens: 0,
+            ..collect(events)
+        };
+        let expected = driven.alone(Asked::Generate(background(12, 30, salt)));
+        assert_eq!(super::driven::Answered::Generate(answer), expected);
+    }
+    drop(more);
+}
+
+#[test]
 fn a_continuation_is_computed_in_chunks_beside_streams() {
     let mut driven = Driven::new(EngineConfig::default(), KernelChoice::best(), 2);
     let stream = driven.generate(GenerateRequest {

@@ -131,8 +131,35 @@ pub(super) fn data_answer(error: &DataError) -> Answer {
         | DataError::MissingField { .. }
         | DataError::NotAString { .. }
         | DataError::UnknownLabel { .. }
+        | DataError::DuplicateId { .. }
+        | DataError::InvalidName { .. }
+        | DataError::NameTaken { .. }
+        | DataError::CrossRole
         | DataError::Empty { .. }
         | DataError::Prompts { .. } => Answer(StatusCode::INTERNAL_SERVER_ERROR, SERVER, code),
+    }
+}
+
+/// What is wrong with a data set that was sent is for whoever sent it to mend.
+pub(super) fn dataset_answer(error: &DataError) -> Answer {
+    let code = error.code();
+    match error {
+        DataError::NameTaken { .. } => Answer(StatusCode::CONFLICT, CONFLICT, code),
+        DataError::Malformed { .. } | DataError::InvalidName { .. } | DataError::CrossRole => {
+            Answer(StatusCode::BAD_REQUEST, INVALID, code)
+        }
+        DataError::MissingField { .. }
+        | DataError::NotAString { .. }
+        | DataError::UnknownLabel { .. }
+        | DataError::DuplicateId { .. }
+        | DataError::Empty { .. } => Answer(StatusCode::UNPROCESSABLE_ENTITY, INVALID, code),
+        DataError::UnknownDataset { .. }
+        | DataError::NoFile { .. }
+        | DataError::TooFewDemonstrations { .. }
+        | DataError::NotADirectory { .. }
+        | DataError::NothingFound { .. }
+        | DataError::Read(_)
+        | DataError::Prompts { .. } => data_answer(error),
     }
 }
 

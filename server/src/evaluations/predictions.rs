@@ -66,8 +66,8 @@ impl Evaluations {
         let folder = persistence::measurements_of(self.directory(), &record.id);
         if !folder.is_dir() && !record.cells.is_empty() {
             return Err(ApiError::NotFound {
-                kind: "prediction of evaluation",
-                id: record.id,
+                kind: "prediction",
+                id: format!("{}/*", record.id),
                 hint: format!(
                     "the server keeps those of the newest {} finished evaluations (--retain-predictions)",
                     self.retained

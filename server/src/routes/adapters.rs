@@ -5,14 +5,14 @@ use actix_web::http::header;
 use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use adapters::{AdapterError, Cause, Entry};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 
 use super::adapter_card::{AdapterCard, AdapterList, DryRun, GatedAdapter, LoadedAdapter};
 use super::precondition::{entity_tag, expected_version, one_expectation};
 use crate::authorization::AdminKey;
-use crate::body::{Json, RequestBody, parse_object, read, read_bounded};
+use crate::body::{Json, RequestBody, parse_object, parse_optional_object, read, read_bounded};
 use crate::error::ApiError;
 use crate::evaluations::gate::{Gate, GateReport};
 use crate::loading::upload::read_upload;
@@ -90,6 +90,16 @@ impl RequestBody for ActivateRequest {
     }
 }
 
+/// What the OpenAPI document says of a replacement.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum Replaced {
+    /// It took place.
+    Loaded(LoadedAdapter),
+    /// It was only tried.
+    DryRun(DryRun),
+}
+
 /// Lists the adapters.
 #[utoipa::path(get, path = "/v1/adapters", tag = "adapters",
     responses((status = 200, description = "Every adapter with its versions", body = AdapterList), InferenceErrors))]
@@ -143,7 +153,7 @@ pub async fn create_adapter(
 /// Adds a version to an adapter and activates it; a new name is created. `If-Match: "<active version>"` makes it a compare-and-swap.
 #[utoipa::path(put, path = "/v1/adapters/{name}", tag = "adapters", params(("name" = String, Path, description = "The adapter"), LoadOptions),
     request_body(content((AdapterFromPath = "application/json"), (AdapterForm = "multipart/form-data"))),
-    responses((status = 200, description = "Replaced; a `DryRun` if that was asked for", body = LoadedAdapter), (status = 201, description = "Created", body = LoadedAdapter), InferenceErrors))]
+    responses((status = 200, description = "Replaced, or what a dry run found", body = Replaced), (status = 201, description = "Created", body = LoadedAdapter), InferenceErrors))]
 pub async fn replace_adapter(
     _key: AdminKey,
     state: Data<State>,
@@ -215,10 +225,7 @@ pub async fn roll_back_adapter(
 ) -> Result<HttpResponse, ApiError> {
     let body = read_bounded(payload, state.configuration.max_body_bytes).await?;
     // The usual rollback has no body at all.
-    let wanted: RollbackRequest = match body.is_empty() {
-        true => RollbackRequest::default(),
-        false => read(&Value::Object(parse_object(&body)?))?,
-    };
+    let wanted: RollbackRequest = read(&Value::Object(parse_optional_object(&body)?))?;
     let expected = one_expectation(&request, wanted.expected)?;
     let version = wanted.version.as_deref();
     let entry = loading::rollback(&state, &name, version, expected.as_deref()).await?;

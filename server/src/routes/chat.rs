@@ -22,7 +22,7 @@ use crate::inference::stream::{Dialect, Part, StreamPlan, json, respond};
 use crate::inference::target::{AdapterReference, Target};
 use crate::inference::unsupported::refuse_for_chat;
 use crate::inference::usage::Usage;
-use crate::openapi::InferenceErrors;
+use crate::openapi::{InferenceErrors, ServerSentEvent};
 use crate::state::{State, unix_seconds};
 
 /// A request to answer a conversation.
@@ -132,7 +132,7 @@ impl RequestBody for ChatRequest {
 
 /// Answers a conversation with the base model's own chat template.
 #[utoipa::path(post, path = "/v1/chat/completions", tag = "inference", request_body = ChatRequest,
-    responses((status = 200, description = "The choices, or chunks of them as server-sent events", body = ChatCompletion), InferenceErrors))]
+    responses((status = 200, description = "The choices, or chunks of them as server-sent events", content((ChatCompletion = "application/json"), (ServerSentEvent = "text/event-stream"))), InferenceErrors))]
 pub async fn create_chat_completion(
     _key: InferenceKey,
     state: Data<State>,

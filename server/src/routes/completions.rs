@@ -19,7 +19,7 @@ use crate::inference::stream::{Dialect, Part, StreamPlan, json, respond};
 use crate::inference::target::{AdapterReference, Target};
 use crate::inference::unsupported::refuse_for_completion;
 use crate::inference::usage::Usage;
-use crate::openapi::InferenceErrors;
+use crate::openapi::{InferenceErrors, ServerSentEvent};
 use crate::state::{State, unix_seconds};
 
 const DEFAULT_MAX_TOKENS: i64 = 16;
@@ -117,7 +117,7 @@ impl RequestBody for CompletionRequest {
 
 /// Continues one prompt or several.
 #[utoipa::path(post, path = "/v1/completions", tag = "inference", request_body = CompletionRequest,
-    responses((status = 200, description = "The choices, or chunks of them as server-sent events", body = Completion), InferenceErrors))]
+    responses((status = 200, description = "The choices, or chunks of them as server-sent events", content((Completion = "application/json"), (ServerSentEvent = "text/event-stream"))), InferenceErrors))]
 pub async fn create_completion(
     _key: InferenceKey,
     state: Data<State>,

@@ -17,7 +17,7 @@ use crate::evaluations::EvaluationRequest;
 use crate::evaluations::predictions::PredictionLine;
 use crate::inference::stream::{event_stream, json};
 use crate::loading::blocking;
-use crate::openapi::InferenceErrors;
+use crate::openapi::{InferenceErrors, ServerSentEvent};
 use crate::query::Query;
 use crate::state::State;
 
@@ -94,7 +94,7 @@ pub async fn get_evaluation(
 
 /// Streams the progress until the evaluation ends.
 #[utoipa::path(get, path = "/v1/evaluations/{id}/events", tag = "evaluation", params(("id" = String, Path, description = "The evaluation")),
-    responses((status = 200, description = "Events named `progress`, then one named after the final status with the whole evaluation", body = String, content_type = "text/event-stream"), InferenceErrors))]
+    responses((status = 200, description = "Events named `progress`, then one named after the final status with the whole evaluation", body = ServerSentEvent, content_type = "text/event-stream"), InferenceErrors))]
 pub async fn watch_evaluation(
     _key: AdminKey,
     state: Data<State>,

@@ -62,7 +62,7 @@ pub struct PromptCard {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct DatasetCard {
     /// Its id.
-    pub id: &'static str,
+    pub id: String,
     /// `in` or `out`.
     #[schema(value_type = String)]
     pub domain: Domain,
@@ -70,6 +70,8 @@ pub struct DatasetCard {
     pub examples: usize,
     /// Whether it can be evaluated on.
     pub present: bool,
+    /// Whether a user added it.
+    pub uploaded: bool,
 }
 
 /// Lists the tasks with their prompts and data sets.
@@ -96,11 +98,13 @@ fn card(state: &State, task: Task) -> Result<TaskCard, ApiError> {
             })
         })
         .collect::<Result<_, ApiError>>()?;
-    let datasets = task.datasets().iter().map(|role| DatasetCard {
-        id: role.id,
-        domain: role.domain,
-        examples: catalog.size(task, role.id),
-        present: catalog.present(task, role.id),
+    let datasets = catalog.datasets(task).into_iter();
+    let datasets = datasets.map(|entry| DatasetCard {
+        domain: entry.domain,
+        examples: catalog.size(task, &entry.id),
+        present: catalog.present(task, &entry.id),
+        uploaded: entry.uploaded,
+        id: entry.id,
     });
     Ok(TaskCard {
         id: task.id(),

@@ -200,7 +200,7 @@ fn a_bad_file_is_named_when_it_is_asked_for_and_not_before() {
     let error = catalog
         .test(Task::Sentiment, "sst2")
         .expect_err("cut short");
-    insta::assert_snapshot!(complaint(root.path(), error), @"dataset_malformed: DIR/sentiment/sst2_test_500.json: record 0 not valid: EOF while parsing a value at line 1 column 16; expected a JSON list of objects");
+    insta::assert_snapshot!(complaint(root.path(), error), @"dataset_malformed: DIR/sentiment/sst2_test_500.json: record 0 not valid: EOF while parsing a value at line 1 column 16; expected a JSON list of objects, or one object a line");
 }
 
 #[test]

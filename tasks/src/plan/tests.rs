@@ -201,3 +201,37 @@ fn a_request_in_json_needs_its_kind_alone() {
         serde_json::from_str(r#"{"kind": "out_of_domain"}"#).expect("a kind");
     assert_eq!(request, PlanRequest::new(EvaluationKind::OutOfDomain));
 }
+
+#[test]
+fn a_users_data_set_takes_part_as_far_as_its_demonstrations_go() {
+    let (_root, catalog) = catalog();
+    let role = (Task::Sentiment, Domain::Out);
+    let json = serde_json::to_vec(&records(Task::Sentiment, "mine", 3)).expect("plain JSON");
+    let shown = serde_json::to_vec(&records(Task::Sentiment, "shown", 2)).expect("plain JSON");
+    let mine = crate::UploadedDataset::parse("mine", role, &json, Some(&shown));
+    assert!(catalog.add(mine.expect("well-formed")).expect("new"));
+    let out = request(EvaluationKind::OutOfDomain);
+    let cells = plan(&out, Some(Task::Sentiment), &catalog).expect("possible");
+    insta::assert_snapshot!(table(&cells), @r"
+    sentiment/yelp out prompt 0 shots 0 2 4 6
+    sentiment/sst2 out prompt 0 shots 0 2 4 6
+    sentiment/mine out prompt 0 shots 0 2
+    ");
+    let inside = request(EvaluationKind::InDomain);
+    let cells = plan(&inside, Some(Task::Sentiment), &catalog).expect("possible");
+    assert!(cells.iter().all(|cell| cell.dataset != "mine"));
+    let named = PlanRequest {
+        datasets: Some(vec!["mine".to_owned()]),
+        ..out
+    };
+    let cells = plan(&named, Some(Task::Detection), &catalog);
+    assert!(cells.is_err(), "out of domain is of its own task");
+    let cells = plan(&named, Some(Task::Sentiment), &catalog).expect("possible");
+    assert_eq!(table(&cells), "sentiment/mine out prompt 0 shots 0 2");
+    let asked_for = PlanRequest {
+        shots: Some(vec![4]),
+        ..named
+    };
+    let error = plan(&asked_for, Some(Task::Sentiment), &catalog).expect_err("too many");
+    insta::assert_snapshot!(error, @"uploaded/mine: 4 demonstrations wanted, the file has 2");
+}

@@ -5,12 +5,13 @@ use std::path::Path;
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::parse;
+use super::{Ids, parse};
 use crate::example::Fields;
 use crate::task::Task;
 
 fn examples(task: Task, json: &str) -> Vec<(Fields, String)> {
-    let records = parse(task, Path::new("d/set.json"), json.as_bytes()).expect("well-formed");
+    let records =
+        parse(task, Path::new("d/set.json"), json.as_bytes(), Ids::Ignored).expect("well-formed");
     let pairs = records.examples.into_iter();
     pairs
         .map(|example| (example.fields, example.output))
@@ -18,7 +19,7 @@ fn examples(task: Task, json: &str) -> Vec<(Fields, String)> {
 }
 
 fn complaint(task: Task, json: &[u8]) -> String {
-    let error = parse(task, Path::new("d/set.json"), json).expect_err("it is bad");
+    let error = parse(task, Path::new("d/set.json"), json, Ids::Ignored).expect_err("it is bad");
     format!("{}: {error}", error.code())
 }
 
@@ -46,7 +47,13 @@ fn drops_and_counts_records_without_a_gold_label() {
         {"input_1": "c", "input_2": "d", "output": "neutral"},
         {"input_1": "e", "input_2": "f", "output": "-"}
     ]"#;
-    let records = parse(Task::Inference, Path::new("x"), json.as_bytes()).expect("one is usable");
+    let records = parse(
+        Task::Inference,
+        Path::new("x"),
+        json.as_bytes(),
+        Ids::Ignored,
+    )
+    .expect("one is usable");
     assert_eq!(records.dropped, 2);
     assert_eq!(records.examples.len(), 1);
     assert_eq!(records.examples[0].fields.get("input_2"), Some("d"));
@@ -61,20 +68,20 @@ fn a_dash_is_a_text_like_any_other_in_a_generation_task() {
 #[test]
 fn names_the_record_of_broken_json() {
     let cut = br#"[{"input": "a", "output": "positive"}, {"input": "b", "out"#;
-    insta::assert_snapshot!(complaint(Task::Sentiment, cut), @"dataset_malformed: d/set.json: record 1 not valid: EOF while parsing a string at line 1 column 58; expected a JSON list of objects");
+    insta::assert_snapshot!(complaint(Task::Sentiment, cut), @"dataset_malformed: d/set.json: record 1 not valid: EOF while parsing a string at line 1 column 58; expected a JSON list of objects, or one object a line");
     let no_object =
         br#"[{"input": "a", "output": "positive"}, {"input": "b", "output": "negative"}, 7]"#;
-    insta::assert_snapshot!(complaint(Task::Sentiment, no_object), @"dataset_malformed: d/set.json: record 2 not valid: invalid type: integer `7`, expected a map at line 1 column 78; expected a JSON list of objects");
+    insta::assert_snapshot!(complaint(Task::Sentiment, no_object), @"dataset_malformed: d/set.json: record 2 not valid: invalid type: integer `7`, expected a map at line 1 column 78; expected a JSON list of objects, or one object a line");
     let not_utf8 = b"[{\"input\": \"\xff\", \"output\": \"positive\"}]";
-    insta::assert_snapshot!(complaint(Task::Sentiment, not_utf8), @"dataset_malformed: d/set.json: record 0 not valid: invalid unicode code point at line 1 column 13; expected a JSON list of objects");
+    insta::assert_snapshot!(complaint(Task::Sentiment, not_utf8), @"dataset_malformed: d/set.json: record 0 not valid: invalid unicode code point at line 1 column 13; expected a JSON list of objects, or one object a line");
 }
 
 #[test]
 fn names_no_record_where_there_is_none() {
-    insta::assert_snapshot!(complaint(Task::Sentiment, b""), @"dataset_malformed: d/set.json: not valid: EOF while parsing a value at line 1 column 0; expected a JSON list of objects");
-    insta::assert_snapshot!(complaint(Task::Sentiment, b"{\"input\": \"a\"}"), @"dataset_malformed: d/set.json: not valid: invalid type: map, expected a list of objects at line 1 column 0; expected a JSON list of objects");
+    insta::assert_snapshot!(complaint(Task::Sentiment, b" \n"), @r#"dataset_empty: d/set.json: no examples (0 dropped for the gold label "-")"#);
+    insta::assert_snapshot!(complaint(Task::Sentiment, b"7"), @"dataset_malformed: d/set.json: not valid: invalid type: integer `7`, expected a list of objects at line 1 column 1; expected a JSON list of objects, or one object a line");
     let trailing = br#"[{"input": "a", "output": "positive"}] more"#;
-    insta::assert_snapshot!(complaint(Task::Sentiment, trailing), @"dataset_malformed: d/set.json: not valid: trailing characters at line 1 column 40; expected a JSON list of objects");
+    insta::assert_snapshot!(complaint(Task::Sentiment, trailing), @"dataset_malformed: d/set.json: not valid: trailing characters at line 1 column 40; expected a JSON list of objects, or one object a line");
 }
 
 #[test]
@@ -104,7 +111,7 @@ fn refuses_a_file_without_usable_examples() {
 proptest! {
     #[test]
     fn never_panics(json in proptest::collection::vec(any::<u8>(), 0..200)) {
-        let _ = parse(Task::Question, Path::new("x"), &json);
+        let _ = parse(Task::Question, Path::new("x"), &json, Ids::Ignored);
     }
 
     #[test]
@@ -122,13 +129,13 @@ proptest! {
         let cut = (share * (json.len() - 1) as f64) as usize;
         // A comma after record i promises record i + 1, so the cut lies in the record of the last comma.
         let expected = (cut > 0).then(|| cut.saturating_sub(1) / (record.len() + 1));
-        match parse(Task::Sentiment, Path::new("x"), &json.as_bytes()[..cut]) {
+        match parse(Task::Sentiment, Path::new("x"), &json.as_bytes()[..cut], Ids::Ignored) {
             Err(crate::DataError::Malformed { record, .. }) if cut > 0 => {
                 let record = record.expect("the list has begun");
                 let expected = expected.expect("the list has begun");
                 prop_assert!(record == expected || record == expected + 1, "{record} for {expected}");
             }
-            Err(crate::DataError::Malformed { record, .. }) => prop_assert_eq!(record, None),
+            Err(crate::DataError::Empty { .. }) => prop_assert_eq!(cut, 0),
             other => prop_assert!(false, "{other:?}"),
         }
     }

@@ -39,6 +39,11 @@ impl Client {
         }
     }
 
+    /// Where the server listens, as clients of others are told.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
     pub(crate) async fn get(&self, path: &str) -> Reply {
         send(self.request(Method::GET, path)).await
     }
@@ -53,6 +58,10 @@ impl Client {
 
     pub(crate) async fn delete(&self, path: &str) -> Reply {
         send(self.request(Method::DELETE, path)).await
+    }
+
+    pub(crate) async fn post_form(&self, path: &str, form: Form) -> Reply {
+        send(self.request(Method::POST, path).multipart(form)).await
     }
 
     /// Any bytes under the name of JSON.

@@ -91,6 +91,16 @@ impl AdapterDirectory {
         self.folder.path().join("adapter")
     }
 
+    /// Copies the files into a folder and returns its path.
+    pub(crate) fn copy_to(&self, folder: &Path) -> String {
+        fs_err::create_dir_all(folder).unwrap();
+        for entry in fs_err::read_dir(self.path()).unwrap() {
+            let entry = entry.unwrap();
+            fs_err::copy(entry.path(), folder.join(entry.file_name())).unwrap();
+        }
+        folder.display().to_string()
+    }
+
     pub(crate) fn config(&self) -> Vec<u8> {
         fs_err::read(self.path().join("adapter_config.json")).unwrap()
     }

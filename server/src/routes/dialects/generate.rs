@@ -6,13 +6,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::sglang::{self, SglangError};
+use super::sglang::{self, SglangError, SglangErrorBody};
 use super::spoken::Spoken;
 use super::tgi::request::TgiRequest;
 use super::tgi::{self, TgiError, TgiErrorBody};
 use crate::authorization::InferenceKey;
 use crate::body::{Json, RequestBody};
 use crate::error::ApiError;
+use crate::openapi::ServerSentEvent;
 use crate::state::State;
 
 /// A request of either kind, not read yet, so that what is wrong with it can be told in its own dialect.
@@ -47,6 +48,16 @@ pub enum GenerateAnswer {
     SglangList(Vec<sglang::answer::SglangGeneration>),
 }
 
+/// What the OpenAPI document says of a refusal.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum GenerateErrorBody {
+    /// Text-generation-inference's.
+    Tgi(TgiErrorBody),
+    /// SGLang's.
+    Sglang(SglangErrorBody),
+}
+
 impl RequestBody for GenerateRequest {
     fn from_object(object: Map<String, Value>) -> Result<Self, ApiError> {
         let has = |field: &str| object.contains_key(field);
@@ -60,9 +71,9 @@ impl RequestBody for GenerateRequest {
 
 /// Continues prompts, as text-generation-inference or as SGLang does.
 #[utoipa::path(post, path = "/generate", tag = "dialects", request_body = GenerateBody,
-    responses((status = 200, description = "The answer; SGLang's as server-sent events when its `stream` is true", body = GenerateAnswer),
-        (status = "4XX", description = "Refused, in the shape of whose request it was", body = TgiErrorBody),
-        (status = "5XX", description = "Failed", body = TgiErrorBody)))]
+    responses((status = 200, description = "The answer; SGLang's as server-sent events when its `stream` is true", content((GenerateAnswer = "application/json"), (ServerSentEvent = "text/event-stream"))),
+        (status = "4XX", description = "Refused, in the shape of whose request it was", body = GenerateErrorBody),
+        (status = "5XX", description = "Failed", body = GenerateErrorBody)))]
 pub async fn generate(
     _key: Spoken<TgiError, InferenceKey>,
     state: Data<State>,

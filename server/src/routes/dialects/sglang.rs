@@ -116,9 +116,19 @@ impl ResponseError for SglangError {
     }
 }
 
+/// What the OpenAPI document says of a refusal: a body that cannot be read has no adapters to list.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum LoraRefusal {
+    /// The adapter could not be loaded or unloaded.
+    Update(LoraUpdate),
+    /// The request could not be read.
+    Request(SglangErrorBody),
+}
+
 /// Loads an adapter from a directory under a new name.
 #[utoipa::path(post, path = "/load_lora_adapter", tag = "dialects", request_body = SglangLoadRequest,
-    responses((status = 200, description = "Loaded", body = LoraUpdate), (status = 400, description = "Not loaded", body = LoraUpdate),
+    responses((status = 200, description = "Loaded", body = LoraUpdate), (status = 400, description = "Not loaded", body = LoraRefusal),
         (status = "4XX", description = "Refused", body = SglangErrorBody)))]
 pub async fn load_lora_adapter(
     _key: Spoken<SglangError, AdminKey>,
@@ -146,7 +156,7 @@ async fn load(state: &Data<State>, loading: LoadRequest, pinned: bool) -> Result
 
 /// Unloads an adapter.
 #[utoipa::path(post, path = "/unload_lora_adapter", tag = "dialects", request_body = SglangUnloadRequest,
-    responses((status = 200, description = "Unloaded", body = LoraUpdate), (status = 400, description = "Not unloaded", body = LoraUpdate),
+    responses((status = 200, description = "Unloaded", body = LoraUpdate), (status = 400, description = "Not unloaded", body = LoraRefusal),
         (status = "4XX", description = "Refused", body = SglangErrorBody)))]
 pub async fn unload_lora_adapter(
     _key: Spoken<SglangError, AdminKey>,

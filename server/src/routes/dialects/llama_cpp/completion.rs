@@ -3,6 +3,9 @@
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 
+use serde::Serialize;
+use utoipa::ToSchema;
+
 use super::adapters::{by_name, defaults};
 use super::answer::{Answer, LlamaCppCompletion};
 use super::parameters::LlamaCppRequest;
@@ -13,12 +16,23 @@ use crate::error::ApiError;
 use crate::inference::generation::{collect, submit};
 use crate::inference::stream::{StreamPlan, respond};
 use crate::inference::target::{Selection, Target};
+use crate::openapi::ServerSentEvent;
 use crate::routes::dialects::spoken::Spoken;
 use crate::state::State;
 
+/// What the OpenAPI document says of an answer.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum LlamaCppAnswer {
+    /// To one prompt.
+    One(LlamaCppCompletion),
+    /// To several.
+    Several(Vec<LlamaCppCompletion>),
+}
+
 /// Continues a prompt or several, as llama.cpp does.
 #[utoipa::path(post, path = "/completion", tag = "dialects", request_body = LlamaCppRequest,
-    responses((status = 200, description = "The answer, a list of them for several prompts, or parts as server-sent events", body = LlamaCppCompletion),
+    responses((status = 200, description = "The answer, a list of them for several prompts, or parts as server-sent events", content((LlamaCppAnswer = "application/json"), (ServerSentEvent = "text/event-stream"))),
         (status = "4XX", description = "Refused", body = LlamaCppErrorBody), (status = "5XX", description = "Failed", body = LlamaCppErrorBody)))]
 pub async fn create_completion(
     _key: Spoken<LlamaCppError, InferenceKey>,
@@ -31,7 +45,7 @@ pub async fn create_completion(
 
 /// The same as `/completion`.
 #[utoipa::path(post, path = "/completions", tag = "dialects", request_body = LlamaCppRequest,
-    responses((status = 200, description = "As for `/completion`", body = LlamaCppCompletion),
+    responses((status = 200, description = "As for `/completion`", content((LlamaCppAnswer = "application/json"), (ServerSentEvent = "text/event-stream"))),
         (status = "4XX", description = "Refused", body = LlamaCppErrorBody), (status = "5XX", description = "Failed", body = LlamaCppErrorBody)))]
 pub async fn create_completions(
     _key: Spoken<LlamaCppError, InferenceKey>,

@@ -4,12 +4,12 @@ use actix_web::HttpResponse;
 use actix_web::web::{Data, Path, Payload};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::{OpenInferenceError, OpenInferenceErrorBody};
 use crate::authorization::{AdminKey, InferenceKey};
-use crate::body::{parse_object, read, read_bounded};
+use crate::body::{parse_optional_object, read, read_bounded};
 use crate::error::ApiError;
 use crate::inference::unsupported::{Refused, never, refuse, refused};
 use crate::loading::{self, LoadRequest, Replace, Source};
@@ -137,10 +137,7 @@ async fn read_optional<T: DeserializeOwned>(
     payload: Payload,
 ) -> Result<T, ApiError> {
     let body = read_bounded(payload, state.configuration.max_body_bytes).await?;
-    let object = match body.is_empty() {
-        true => Map::new(),
-        false => parse_object(&body)?,
-    };
+    let object = parse_optional_object(&body)?;
     if let Some(Value::Object(parameters)) = object.get("parameters") {
         refuse(parameters, REFUSED)?;
     }

@@ -79,16 +79,16 @@ pub enum Matched {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SglangLogprobs {
     /// Of the prompt, from the position that was asked for; the first token has none.
-    #[schema(value_type = Vec<Vec<Object>>)]
+    #[schema(value_type = Vec<Vec<serde_json::Value>>)]
     pub input_token_logprobs: Vec<Spelled>,
     /// Of the answer.
-    #[schema(value_type = Vec<Vec<Object>>)]
+    #[schema(value_type = Vec<Vec<serde_json::Value>>)]
     pub output_token_logprobs: Vec<Spelled>,
     /// Alternatives at the prompt's positions.
-    #[schema(value_type = Vec<Option<Vec<Vec<Object>>>>)]
+    #[schema(value_type = Vec<Option<Vec<Vec<serde_json::Value>>>>)]
     pub input_top_logprobs: Vec<Option<Vec<Spelled>>>,
     /// Alternatives at the answer's positions.
-    #[schema(value_type = Vec<Vec<Vec<Object>>>)]
+    #[schema(value_type = Vec<Vec<Vec<serde_json::Value>>>)]
     pub output_top_logprobs: Vec<Vec<Spelled>>,
 }
 

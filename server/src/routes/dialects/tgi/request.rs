@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::answer::{Answer, TgiGeneration, TgiStreamEvent};
+use super::answer::{Answer, TgiGeneration};
 use super::parameters::{TgiParameters, refuse_parameters};
 use super::{TgiError, TgiErrorBody};
 use crate::authorization::InferenceKey;
@@ -16,6 +16,7 @@ use crate::inference::generation::{Running, collect, submit};
 use crate::inference::prompts::Prompt;
 use crate::inference::stream::{StreamPlan, respond};
 use crate::inference::target::Target;
+use crate::openapi::ServerSentEvent;
 use crate::routes::dialects::spoken::Spoken;
 use crate::state::State;
 
@@ -42,7 +43,7 @@ impl RequestBody for TgiRequest {
 
 /// Continues a prompt, streamed or in a list of one, as text-generation-inference does at its root.
 #[utoipa::path(post, path = "/", tag = "dialects", request_body = TgiRequest,
-    responses((status = 200, description = "A list of one answer, or its tokens as server-sent events", body = Vec<TgiGeneration>),
+    responses((status = 200, description = "A list of one answer, or its tokens as server-sent events", content((Vec<TgiGeneration> = "application/json"), (ServerSentEvent = "text/event-stream"))),
         (status = "4XX", description = "Refused", body = TgiErrorBody), (status = "5XX", description = "Failed", body = TgiErrorBody)))]
 pub async fn generate_or_stream(
     _key: Spoken<TgiError, InferenceKey>,
@@ -59,7 +60,7 @@ pub async fn generate_or_stream(
 
 /// Continues a prompt, token by token.
 #[utoipa::path(post, path = "/generate_stream", tag = "dialects", request_body = TgiRequest,
-    responses((status = 200, description = "The tokens as server-sent events", body = TgiStreamEvent, content_type = "text/event-stream"),
+    responses((status = 200, description = "The tokens as server-sent events", body = ServerSentEvent, content_type = "text/event-stream"),
         (status = "4XX", description = "Refused", body = TgiErrorBody), (status = "5XX", description = "Failed", body = TgiErrorBody)))]
 pub async fn generate_stream(
     _key: Spoken<TgiError, InferenceKey>,

@@ -1,0 +1,76 @@
+//! `trainer evaluate` runs the same plan as the server, without one, and finds the same figures.
+
+use clap::Parser;
+use serde_json::{Value, json};
+use trainer::evaluate::{EvaluateArguments, evaluate};
+
+use crate::harness::App;
+
+#[derive(Parser)]
+struct Line {
+    #[command(flatten)]
+    arguments: EvaluateArguments,
+}
+
+#[tokio::test]
+async fn the_trainer_finds_what_the_server_finds() {
+    let app = App::with_moods().await;
+    let other = app.moods(2);
+    app.client.upload("other", &other).await.expect(201);
+    let body = json!({
+        "kind": "matrix", "adapters": ["base", "moods"], "against": "other", "tasks": ["sentiment", "question"],
+        "shots": [0, 1], "limit": 5, "seed": 3, "label_scoring": "first_token", "calibrate": true
+    });
+    let served = app.client.evaluate_to_the_end(&body).await;
+
+    let folder = tempfile::tempdir().unwrap();
+    let moods = app.moods(1).copy_to(&folder.path().join("moods"));
+    let other = other.copy_to(&folder.path().join("other"));
+    let out = folder.path().join("out");
+    let model = app.base.path.display().to_string();
+    let line = [
+        "evaluate",
+        &moods,
+        "--base",
+        "--against",
+        &other,
+        "--model",
+        &model,
+        "--kind",
+        "matrix",
+        "--tasks",
+        "sentiment,question",
+        "--shots",
+        "0,1",
+        "--limit",
+        "5",
+        "--seed",
+        "3",
+        "--label-scoring",
+        "first_token",
+        "--calibrate",
+        "--card",
+        "--out",
+        &out.display().to_string(),
+    ];
+    let arguments = Line::parse_from(line).arguments;
+    let measured = tokio::task::spawn_blocking(move || evaluate(&arguments).unwrap());
+    let markdown = measured.await.unwrap();
+
+    let written = fs_err::read(out.join("evaluation.json")).unwrap();
+    let written: Value = serde_json::from_slice(&written).unwrap();
+    assert_eq!(written["cells"], served["cells"]);
+    assert_eq!(written["datasets"], served["datasets"]);
+    assert_eq!(
+        fs_err::read_to_string(out.join("report.md")).unwrap(),
+        markdown
+    );
+    for report in ["report.csv", "report.html"] {
+        assert!(out.join(report).is_file(), "{report}");
+    }
+    let card = fs_err::read_to_string(folder.path().join("moods/README.md")).unwrap();
+    assert!(
+        card.contains("## Evaluation") && card.contains("amazon"),
+        "{card}"
+    );
+}

@@ -1,0 +1,73 @@
+//! What an evaluation leaves behind: files in `--out`, and the cards of the adapters.
+
+use std::path::Path;
+
+use evaluation::{CellReport, Evaluation, report};
+use fs_err as fs;
+
+use super::arguments::EvaluateArguments;
+use super::models::Adapters;
+use crate::error::TrainerError;
+
+/// The heading of a model card's last section.
+const HEADING: &str = "## Evaluation\n";
+
+/// Writes the reports and the cards that are asked for.
+pub(super) fn write(
+    arguments: &EvaluateArguments,
+    record: &Evaluation,
+    adapters: &Adapters,
+    kernels: &str,
+) -> Result<(), TrainerError> {
+    if let Some(out) = &arguments.out {
+        fs::create_dir_all(out)?;
+        let json = serde_json::to_vec_pretty(record).map_err(std::io::Error::from)?;
+        fs::write(out.join("evaluation.json"), json)?;
+        fs::write(out.join("report.md"), report::markdown(record))?;
+        fs::write(out.join("report.csv"), report::csv(record))?;
+        fs::write(out.join("report.html"), report::html(record))?;
+    }
+    if arguments.card {
+        for (path, version) in arguments.adapters.iter().zip(adapters.versions()) {
+            let own = record.cells.iter();
+            let own = own.filter(|cell| cell.version.as_deref() == version);
+            let own: Vec<CellReport> = own.cloned().collect();
+            write_card(path, &report::card(&own, kernels, &command_line(arguments)))?;
+        }
+    }
+    Ok(())
+}
+
+/// Puts a section in the place of the one that a model card has, or behind what it has.
+fn write_card(adapter: &Path, section: &str) -> Result<(), TrainerError> {
+    let path = adapter.join("README.md");
+    let card = match fs::read_to_string(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        card => card?,
+    };
+    let before = card.split(HEADING).next().unwrap_or_default();
+    fs::write(path, format!("{before}{HEADING}\n{section}"))?;
+    Ok(())
+}
+
+/// The command that measures again. Paths of this machine stay out of it, because it is published.
+fn command_line(arguments: &EvaluateArguments) -> String {
+    let mut line = "trainer evaluate ADAPTER --card".to_owned();
+    let mut flag = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            line += &format!(" --{name} {value}");
+        }
+    };
+    let joined = |numbers: &Option<Vec<usize>>| {
+        let numbers = numbers.as_ref()?.iter().map(usize::to_string);
+        Some(numbers.collect::<Vec<_>>().join(","))
+    };
+    let request = arguments.plan_request();
+    flag("data", arguments.data.as_ref().map(|_| "DIR".to_owned()));
+    flag("kind", Some(request.kind.id().to_owned()));
+    flag("shots", joined(&request.shots));
+    flag("prompts", joined(&request.prompts));
+    flag("limit", request.limit.map(|limit| limit.to_string()));
+    flag("seed", Some(request.seed.to_string()));
+    line
+}
