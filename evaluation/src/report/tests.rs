@@ -133,7 +133,9 @@ fn another_model_has_columns_of_its_own_where_there_is_one() {
     ]);
     let text = markdown(&compared);
     assert!(
-        text.contains("- Out of domain against the other model: gains on yelp (+0.050, +0.010 to +0.090)."),
+        text.contains(
+            "- Out of domain against the other model: gains on yelp (+0.050, +0.010 to +0.090)."
+        ),
         "{text}"
     );
     let rows: Vec<&str> = text.lines().filter(|line| line.starts_with('|')).collect();
@@ -171,7 +173,11 @@ fn every_row_of_the_csv_has_every_column() {
 fn a_card_says_where_it_was_made_what_it_found_and_what_it_is_worth() {
     let mut xsum = collapsed();
     xsum.prompt = 1;
-    let cells = [cell("amazon", "in", 0, [0.07, 0.17]), one_label("yelp"), xsum];
+    let cells = [
+        cell("amazon", "in", 0, [0.07, 0.17]),
+        one_label("yelp"),
+        xsum,
+    ];
     let facts = CardFacts {
         command: "trainer evaluate",
         kernels: "avx2",
@@ -183,7 +189,7 @@ fn a_card_says_where_it_was_made_what_it_found_and_what_it_is_worth() {
 
     Measured with `trainer evaluate` (kernels: avx2). *base* is the untouched model in the same cell with the same demonstrations; intervals are bootstrap, paired for the difference. *in*: the data it was trained on and its sibling; *out*: the same task elsewhere; *cross*: other tasks. By the interval of its difference an adapter gains (above 0), loses (below 0) or keeps (0 is in it).
 
-    Without demonstrations it is above the base on amazon, by intervals that exclude 0. It gives every example the same label on yelp with 2 demonstrations: the accuracy there is that label's share, and says nothing of the adapter. Where texts are asked for it answers with a bare label on xsum with 1 (prompt 1) demonstrations (90 %).
+    Without demonstrations it is above the base on amazon, by intervals that exclude 0. It gives every example the same label on yelp with 2 demonstrations: the accuracy there is that label's share, and says nothing of the adapter. Where texts are asked for it answers with a bare label on xsum with 1 demonstration in prompt 1 (90 %).
 
     - In domain: gains in 1 of 1 cell.
     - Out of domain: loses in 1 of 1 cell.
@@ -246,7 +252,9 @@ fn a_page_needs_nothing_from_elsewhere_and_runs_nothing() {
     record.error = Some("a <b>bold</b> error".to_owned());
     let page = html(&record);
     let lower = page.to_lowercase();
-    for foreign in ["http:", "https:", "<script", "url(", "@import", "src=", "onload", "<i>", "<b>bold"] {
+    for foreign in [
+        "http:", "https:", "<script", "url(", "@import", "src=", "onload", "<i>", "<b>bold",
+    ] {
         assert!(!lower.contains(foreign), "{foreign}: {page}");
     }
     assert!(page.contains("&lt;script&gt;alert("), "{page}");
@@ -289,7 +297,11 @@ fn a_page_says_what_was_found_in_figures_words_and_pictures() {
 #[test]
 fn a_page_without_cells_says_why() {
     let mut record = evaluation(Vec::new());
-    record.finish(Status::Failed, Some("the engine stopped".to_owned()), 1_769_000_000);
+    record.finish(
+        Status::Failed,
+        Some("the engine stopped".to_owned()),
+        1_769_000_000,
+    );
     let page = html(&record);
     assert!(page.contains("It failed:</b> the engine stopped"), "{page}");
     assert!(page.contains("nothing had been measured"), "{page}");
@@ -297,5 +309,8 @@ fn a_page_without_cells_says_why() {
     assert!(!page.contains("<table"), "{page}");
     record.finish(Status::Cancelled, None, 1_769_000_000);
     let page = html(&record);
-    assert!(page.contains("This evaluation is cancelled") && !page.contains("It failed"), "{page}");
+    assert!(
+        page.contains("It was cancelled: nothing") && !page.contains("It failed"),
+        "{page}"
+    );
 }

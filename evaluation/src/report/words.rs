@@ -1,5 +1,7 @@
 //! What a model's figures say, in words: what it gains, keeps and loses in each domain, judged by intervals.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::difference::{Difference, Reference, signed};
@@ -145,65 +147,85 @@ fn numbers(found: &[Difference]) -> String {
     format!("differences from {} to {}", signed(least), signed(greatest))
 }
 
-/// `without demonstrations`, `with 1 demonstration`, `with 0 and 2 demonstrations`; the prompt too, if others are about.
+/// `without demonstrations`, `with 1 demonstration`, `with 0 and 2 demonstrations`; if other prompts are about, ` in prompt 0` too.
 fn demonstrations(cells: &[&CellReport], prompts: bool) -> String {
-    let named = |cell: &&CellReport| match prompts {
-        true => format!("{} (prompt {})", cell.shots, cell.prompt),
-        false => cell.shots.to_string(),
-    };
-    match cells {
-        [only] if only.shots == 0 && !prompts => "without demonstrations".to_owned(),
-        [only] if !prompts => format!("with {} demonstration{}", only.shots, plural(only.shots)),
+    let with = |shots: &[usize]| match shots {
+        [0] => "without demonstrations".to_owned(),
+        [only] => format!("with {only} demonstration{}", plural(*only)),
         several => {
-            let several: Vec<String> = several.iter().map(named).collect();
+            let several: Vec<String> = several.iter().map(ToString::to_string).collect();
             format!("with {} demonstrations", listed(&several))
         }
+    };
+    let mut by_prompt: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for cell in cells {
+        let prompt = if prompts { cell.prompt } else { 0 };
+        by_prompt.entry(prompt).or_default().push(cell.shots);
     }
+    let of_prompts = by_prompt.iter().map(|(prompt, shots)| match prompts {
+        true => format!("{} in prompt {prompt}", with(shots)),
+        false => with(shots),
+    });
+    listed(&of_prompts.collect::<Vec<_>>())
 }
 
 /// Where a classifier does not tell examples apart; `None` if it does everywhere.
 pub(super) fn of_one_label(cells: &[&CellReport]) -> Option<String> {
-    let found = places(cells, |cell| gives_one_label(cell));
+    let found: Vec<&CellReport> = (cells.iter().copied())
+        .filter(|cell| gives_one_label(cell))
+        .collect();
     (!found.is_empty()).then(|| {
         format!(
             "It gives every example the same label on {}: the accuracy there is that label's share, and says nothing of the adapter.",
-            listed(&found)
+            listed(&by_dataset(&found, |_| String::new()))
         )
     })
 }
 
 /// Where texts were asked for and bare labels came; `None` if that is rare.
 pub(super) fn of_bare_labels(cells: &[&CellReport]) -> Option<String> {
-    let collapsed = |cell: &CellReport| collapse(cell).is_some_and(|share| share >= WORTH_SAYING);
-    let shares = |cell: &&&CellReport| collapsed(cell);
-    let found: Vec<String> = (cells.iter().filter(shares))
-        .map(|cell| {
-            let share = 100.0 * collapse(cell).unwrap_or(0.0);
-            format!(
-                "{} {} ({share:.0} %)",
-                cell.dataset,
-                demonstrations(&[cell], cell.prompt != 0)
-            )
-        })
+    let share = |cell: &CellReport| collapse(cell).unwrap_or(0.0);
+    let found: Vec<&CellReport> = (cells.iter().copied())
+        .filter(|cell| share(cell) >= WORTH_SAYING)
         .collect();
+    let percent = |cells: &[&CellReport]| {
+        let shares = || cells.iter().map(|cell| 100.0 * share(cell));
+        let least = shares().fold(f64::INFINITY, f64::min);
+        let greatest = shares().fold(0.0, f64::max);
+        match format!("{least:.0}") == format!("{greatest:.0}") {
+            true => format!(" ({least:.0} %)"),
+            false => format!(" ({least:.0} to {greatest:.0} %)"),
+        }
+    };
     (!found.is_empty()).then(|| {
         format!(
             "Where texts are asked for it answers with a bare label on {}.",
-            listed(&found)
+            listed(&by_dataset(&found, percent))
         )
     })
 }
 
-fn places(cells: &[&CellReport], wanted: impl Fn(&CellReport) -> bool) -> Vec<String> {
-    let place = |cell: &&CellReport| {
-        let prompt = cell.prompt != 0;
-        format!("{} {}", cell.dataset, demonstrations(&[*cell], prompt))
+/// The data sets of some cells, each with the settings of its cells and what else is to be said of them.
+fn by_dataset(cells: &[&CellReport], more: impl Fn(&[&CellReport]) -> String) -> Vec<String> {
+    let prompts = cells.iter().any(|cell| cell.prompt != 0);
+    let mut places: Vec<(&str, Vec<&CellReport>)> = Vec::new();
+    for cell in cells {
+        match places
+            .iter_mut()
+            .find(|(dataset, _)| *dataset == cell.dataset)
+        {
+            Some((_, known)) => known.push(cell),
+            None => places.push((&cell.dataset, vec![cell])),
+        }
+    }
+    let place = |(dataset, cells): &(&str, Vec<&CellReport>)| {
+        format!(
+            "{dataset} {}{}",
+            demonstrations(cells, prompts),
+            more(cells)
+        )
     };
-    cells
-        .iter()
-        .filter(|cell| wanted(cell))
-        .map(place)
-        .collect()
+    places.iter().map(place).collect()
 }
 
 /// `a, b and c`.

@@ -131,7 +131,7 @@ fn chart(models: &[Model], labels: &Labels, subject: Subject) -> Chart {
         cells.map(|&cell| cell.clone()).collect()
     };
     let all: Vec<CellReport> = models.iter().flat_map(cells).collect();
-    let axes = Axes::new(models, &all, metric);
+    let axes = Axes::new(models, &all, (task, metric));
     let adapters = models
         .iter()
         .zip(&labels.models)
@@ -205,14 +205,14 @@ struct Axes {
 }
 
 impl Axes {
-    /// Of the cells of a chart. Charts of the same metric have the same height, so that they can be compared.
-    fn new(models: &[Model], cells: &[CellReport], metric: &'static str) -> Self {
+    /// Of the cells of a chart. Charts of the same task have the same scale, so that they can be compared.
+    fn new(models: &[Model], cells: &[CellReport], (task, metric): (&str, &str)) -> Self {
         let mut shots: Vec<usize> = cells.iter().map(|cell| cell.shots).collect();
         shots.sort_unstable();
         shots.dedup();
         let all = models.iter().flat_map(|model| &model.cells);
         let highest = all
-            .filter(|cell| self::metric(cell) == metric)
+            .filter(|cell| cell.task == task && self::metric(cell) == metric)
             .flat_map(|cell| [cell.value, cell.ci95[1], cell.baseline])
             .fold(0.0, f64::max);
         let ends = [0.1, 0.2, 0.4, 0.6, 0.8];

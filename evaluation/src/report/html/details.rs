@@ -8,9 +8,17 @@ use crate::report::models::{
     Model, collapse, confusion, gives_one_label, labels as label_names, number,
 };
 
-/// A cell whose answers are texts.
+/// The cells whose answers are texts.
 #[derive(Debug, Serialize)]
-pub(super) struct Text {
+pub(super) struct Texts {
+    /// Those with bare labels, the most collapsed first.
+    collapsed: Vec<Text>,
+    all: Vec<Text>,
+}
+
+/// A cell whose answers are texts.
+#[derive(Debug, Clone, Serialize)]
+struct Text {
     label: ModelLabel,
     dataset: String,
     task: String,
@@ -58,18 +66,22 @@ struct Count {
     right: bool,
 }
 
-/// The cells whose answers are texts, the most collapsed first.
-pub(super) fn texts(models: &[Model], labels: &Labels) -> Vec<Text> {
-    let mut texts = Vec::new();
+/// The cells whose answers are texts.
+pub(super) fn texts(models: &[Model], labels: &Labels) -> Texts {
+    let mut all = Vec::new();
     for (model, label) in models.iter().zip(&labels.models) {
         for cell in &model.cells {
             if let Some(share) = collapse(cell) {
-                texts.push(text(cell, share, (label, labels)));
+                all.push(text(cell, share, (label, labels)));
             }
         }
     }
-    texts.sort_by(|one: &Text, other: &Text| other.collapse.total_cmp(&one.collapse));
-    texts
+    let mut collapsed: Vec<Text> = (all.iter())
+        .filter(|text| text.collapse > 0.0)
+        .cloned()
+        .collect();
+    collapsed.sort_by(|one, other| other.collapse.total_cmp(&one.collapse));
+    Texts { collapsed, all }
 }
 
 fn text(cell: &CellReport, share: f64, (label, labels): (&ModelLabel, &Labels)) -> Text {
@@ -80,7 +92,10 @@ fn text(cell: &CellReport, share: f64, (label, labels): (&ModelLabel, &Labels)) 
         label: label.clone(),
         dataset: cell.dataset.clone(),
         task: cell.task.clone(),
-        setting: labels.setting(cell),
+        setting: match labels.prompts {
+            true => labels.setting(cell),
+            false => cell.shots.to_string(),
+        },
         n: cell.n,
         scores: ["rouge_1", "rouge_2", "rouge_l", "bleu"].map(score),
         collapse: (1000.0 * share).round() / 10.0,

@@ -15,8 +15,8 @@ pub(super) struct Facts {
     explained: &'static str,
     status: &'static str,
     error: Option<String>,
-    /// Whether more cells may come.
-    unfinished: bool,
+    /// Said of an evaluation that is not completed.
+    standing: Option<&'static str>,
     cells_done: usize,
     cells_total: usize,
     items: Vec<Item>,
@@ -47,7 +47,7 @@ pub(super) fn facts(evaluation: &Evaluation) -> Facts {
         explained,
         status: evaluation.status.name(),
         error: evaluation.error.clone(),
-        unfinished: evaluation.status != Status::Completed,
+        standing: standing(evaluation.status),
         cells_done: evaluation.progress.cells_done,
         cells_total: evaluation.progress.cells_total,
         items: items(evaluation),
@@ -58,6 +58,17 @@ pub(super) fn facts(evaluation: &Evaluation) -> Facts {
                 digest: digest.clone(),
             })
             .collect(),
+    }
+}
+
+fn standing(status: Status) -> Option<&'static str> {
+    match status {
+        Status::Queued => Some("It waits for its turn"),
+        Status::Running => Some("It is running"),
+        Status::Paused => Some("It is paused"),
+        Status::Completed => None,
+        Status::Cancelled => Some("It was cancelled"),
+        Status::Failed => Some("It did not end"),
     }
 }
 

@@ -1,5 +1,7 @@
 //! The map of adapters by data sets: in each field one line per number of demonstrations, coloured by the difference.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 use super::labels::{Labels, ModelLabel};
@@ -108,39 +110,50 @@ pub(super) fn heat_map(models: &[Model], labels: &Labels, reference: Reference) 
     })
 }
 
-/// A column of the map: a data set of a task, and its domain if it is the same for all.
+/// A column of the map: a data set of a task.
 struct Place<'a> {
     task: &'a str,
     dataset: &'a str,
-    domain: Option<&'a str>,
+    /// The domains that it has for the adapters, by their place in [`DOMAINS`].
+    domains: BTreeSet<usize>,
+    /// Whether a group begins.
     first: bool,
 }
 
-/// The data sets of some cells by task, and within a task by domain, otherwise as they come.
+/// The data sets of some cells by task, and within a task by the nearest domain they have for any adapter. Where no data set of a task has
+/// several, the domains are groups of their own.
 fn places<'a>(cells: impl Iterator<Item = &'a CellReport>) -> Vec<Place<'a>> {
     let mut places: Vec<Place> = Vec::new();
     for cell in cells {
+        let domain = DOMAINS.iter().position(|(id, _)| *id == cell.domain);
         let known = places
             .iter_mut()
             .find(|place| place.task == cell.task && place.dataset == cell.dataset);
         match known {
-            Some(place) => place.domain = place.domain.filter(|&domain| domain == cell.domain),
+            Some(place) => place.domains.extend(domain),
             None => places.push(Place {
                 task: &cell.task,
                 dataset: &cell.dataset,
-                domain: Some(&cell.domain),
+                domains: domain.into_iter().collect(),
                 first: false,
             }),
         }
     }
     let tasks: Vec<&str> = places.iter().map(|place| place.task).collect();
     let task = |place: &Place| tasks.iter().position(|&task| task == place.task);
-    let domain = |place: &Place| DOMAINS.iter().position(|(id, _)| place.domain == Some(id));
-    places.sort_by_key(|place| (task(place), domain(place)));
+    places.sort_by_key(|place| (task(place), place.domains.first().copied()));
+    let mixed: Vec<&str> = (places.iter())
+        .filter(|place| place.domains.len() > 1)
+        .map(|place| place.task)
+        .collect();
     let mut before = None;
     for place in &mut places {
-        place.first = before != Some((place.task, place.domain));
-        before = Some((place.task, place.domain));
+        if mixed.contains(&place.task) {
+            place.domains.clear();
+        }
+        let group = (place.task, place.domains.first().copied());
+        place.first = before != Some(group);
+        before = Some(group);
     }
     places
 }
@@ -152,8 +165,8 @@ fn groups(places: &[Place]) -> Vec<Group> {
             Some(group) if !place.first => group.span += 1,
             _ => groups.push(Group {
                 task: place.task.to_owned(),
-                domain: (DOMAINS.iter())
-                    .find(|(id, _)| place.domain == Some(id))
+                domain: (place.domains.first())
+                    .and_then(|&domain| DOMAINS.get(domain))
                     .map_or("", |(_, title)| title),
                 span: 1,
             }),
