@@ -307,7 +307,8 @@ fn run(mut executor: Executor, shared: &Shared, inbox: &thread_channel::Receiver
             }
         }
         // Before the step, so that whoever hears of its first token finds the place in the queue free.
-        shared.board.free_places(scheduler.admit());
+        let places = scheduler.admit();
+        shared.board.admitted(scheduler.running(), places);
         scheduler.step(&mut executor, &limits);
         // The step has woken those who wait for its tokens, and this thread would otherwise keep their core for the rest of
         // its time slice.

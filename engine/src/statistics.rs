@@ -73,6 +73,13 @@ impl Board {
         taken.map(|_| ())
     }
 
+    /// Shows how many requests run now and gives the places in the queue back that they left, in this order: nobody may see a request
+    /// neither wait nor run.
+    pub(crate) fn admitted(&self, running: usize, places: usize) {
+        self.running.store(running, Ordering::Relaxed);
+        self.free_places(places);
+    }
+
     /// Gives places in the queue back.
     pub(crate) fn free_places(&self, places: usize) {
         self.waiting.fetch_sub(places, Ordering::AcqRel);
@@ -105,12 +112,14 @@ impl Board {
 
     pub(crate) fn read(&self) -> Statistics {
         let count = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
+        // Before the running ones: whoever has left the queue by now is counted among those.
+        let waiting = self.waiting.load(Ordering::Acquire);
         let total = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let census = self.census.lock().unwrap_or_else(PoisonError::into_inner);
         let [running_by_version, waiting_by_version] = census.clone();
         Statistics {
             running: count(&self.running),
-            waiting: count(&self.waiting) + count(&self.paused),
+            waiting: waiting + count(&self.paused),
             kv_blocks_used: count(&self.kv_blocks_used),
             kv_blocks_total: self.kv_blocks,
             block_size: BLOCK_TOKENS,

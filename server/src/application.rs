@@ -138,6 +138,10 @@ impl StopHandle {
     }
 }
 
+/// How long a connection may be idle: longer than any client keeps one, so that it is the client that closes it. One that is closed
+/// while a request is on its way looks like a server that failed.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+
 /// Everything that reads files and takes a while.
 fn load(mut configuration: Configuration) -> Result<Parts> {
     let path = match hub::named(&configuration.model) {
@@ -209,6 +213,7 @@ fn serve(listener: TcpListener, state: &Data<State>) -> Result<Server> {
             .configure(configure)
     })
     .workers(workers)
+    .keep_alive(KEEP_ALIVE)
     // A client that closes its side gives up; its request must not go on being computed.
     .h1_allow_half_closed(false)
     // A token goes out when it is there, not when the client has acknowledged the one before.

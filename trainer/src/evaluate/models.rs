@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use adapters::{Adapter, AdapterFiles};
+use adapters::{Adapter, AdapterFiles, Manifest};
 use async_trait::async_trait;
 use engine::{Engine, PreparedAdapter};
 use evaluation::{EvaluationError, HeldModel, ModelSource, ModelVersion};
@@ -11,6 +11,7 @@ use tasks::Task;
 
 use super::arguments::EvaluateArguments;
 use crate::error::TrainerError;
+use crate::held_out::HeldOutScore;
 use crate::opened::LIMITS;
 
 /// Adapters that fit the base.
@@ -19,8 +20,11 @@ pub(super) struct Adapters {
     against: Option<Opened>,
 }
 
-struct Opened {
-    model: ModelVersion,
+/// An adapter that fits the base.
+pub(super) struct Opened {
+    pub(super) model: ModelVersion,
+    /// Its accuracy on held-out training examples before and after training, if its manifest says.
+    pub(super) held_out: Option<(f64, f64)>,
     task: Option<Task>,
     weights: Arc<PreparedAdapter>,
 }
@@ -53,11 +57,9 @@ impl Adapters {
         self.against.as_ref().map(|opened| opened.model.clone())
     }
 
-    /// The measured adapters' versions, in the order of their directories.
-    pub(super) fn versions(&self) -> impl Iterator<Item = Option<&str>> {
-        self.measured
-            .iter()
-            .map(|opened| opened.model.version.as_deref())
+    /// The measured adapters, in the order of their directories.
+    pub(super) fn measured(&self) -> &[Opened] {
+        &self.measured
     }
 }
 
@@ -69,10 +71,24 @@ impl Opened {
         let task = adapter.manifest.task.as_deref();
         Ok(Self {
             model: ModelVersion::adapter(name.to_string_lossy(), adapter.version.as_str()),
+            held_out: held_out(&adapter.manifest),
             task: task.and_then(|task| task.parse().ok()),
             weights: Arc::new(engine.prepare(&adapter)),
         })
     }
+}
+
+/// The accuracies of the base, step 0, and of the step that was kept.
+fn held_out(manifest: &Manifest) -> Option<(f64, f64)> {
+    let training = &manifest.training;
+    let scores: Vec<HeldOutScore> =
+        serde_json::from_value(training.get("held_out")?.clone()).ok()?;
+    let best = training.get("best_step")?.as_u64()?;
+    let at = |step: u64| {
+        let score = scores.iter().find(|score| score.step as u64 == step)?;
+        score.accuracy
+    };
+    Some((at(0)?, at(best)?))
 }
 
 #[async_trait]

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use evaluation::{CellReport, Evaluation, report};
+use evaluation::report::{self, CardFacts};
+use evaluation::{CellReport, Evaluation};
 use fs_err as fs;
 
 use super::arguments::EvaluateArguments;
@@ -28,11 +29,17 @@ pub(super) fn write(
         fs::write(out.join("report.html"), report::html(record))?;
     }
     if arguments.card {
-        for (path, version) in arguments.adapters.iter().zip(adapters.versions()) {
+        let command = command_line(arguments);
+        for (path, adapter) in arguments.adapters.iter().zip(adapters.measured()) {
             let own = record.cells.iter();
-            let own = own.filter(|cell| cell.version.as_deref() == version);
+            let own = own.filter(|cell| cell.version == adapter.model.version);
             let own: Vec<CellReport> = own.cloned().collect();
-            write_card(path, &report::card(&own, kernels, &command_line(arguments)))?;
+            let facts = CardFacts {
+                command: &command,
+                kernels,
+                held_out: adapter.held_out,
+            };
+            write_card(path, &report::card(&own, facts))?;
         }
     }
     Ok(())
@@ -46,7 +53,7 @@ fn write_card(adapter: &Path, section: &str) -> Result<(), TrainerError> {
         card => card?,
     };
     let before = card.split(HEADING).next().unwrap_or_default();
-    fs::write(path, format!("{before}{HEADING}\n{section}"))?;
+    fs::write(path, format!("{before}{section}"))?;
     Ok(())
 }
 
