@@ -34,12 +34,26 @@ async fn reports_say_what_the_cells_say() {
         "{}",
         markdown.body
     );
-    app.client.evaluation_report(id, "html").await.expect_error(
-        400,
-        "not_supported",
-        &["format", "json, csv or md"],
+    let page = app.client.evaluation_report(id, "html").await;
+    assert_eq!(page.status, 200);
+    assert_eq!(
+        page.header("content-type"),
+        Some("text/html; charset=utf-8")
     );
-    assert_eq!(app.client.evaluation_report(id, "pdf").await.status, 400);
+    assert_eq!(
+        page.header("content-security-policy"),
+        Some("default-src 'none'; style-src 'unsafe-inline'; img-src data:")
+    );
+    assert!(
+        page.body.contains("moods") && page.body.contains("amazon"),
+        "{}",
+        page.body
+    );
+    app.client.evaluation_report(id, "pdf").await.expect_error(
+        400,
+        "invalid_value",
+        &["format", "json, csv, md or html"],
+    );
     assert_eq!(
         app.client
             .evaluation_report("eval_nothing", "json")

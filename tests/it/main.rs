@@ -35,6 +35,7 @@ mod predictions;
 mod prefix_cache;
 mod real_model;
 mod receipts;
+mod report_in_browser;
 mod score;
 mod sglang_dialect;
 mod streaming;

@@ -279,6 +279,7 @@ fn a_page_says_what_was_found_in_figures_words_and_pictures() {
         "<b>amazon</b> without demonstrations <span class=\"quiet\">(+0.120, +0.070 to +0.170)</span>",
         "class=\"cell gains-3\" title=\"+0.120, +0.070 to +0.170\"><span class=\"setting\">0</span><span class=\"value\">+0.12</span>",
         "class=\"cell loses-1 unsure\"",
+        "\u{2212}0.38<sup>†</sup>",
         "accuracy on amazon by number of demonstrations",
         "tone, 0: 0.750 (0.250 to 1.000)",
         "width:90.0%",

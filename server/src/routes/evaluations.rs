@@ -1,6 +1,7 @@
 //! `/v1/evaluations`: start, list, get, watch, report, cancel.
 
 use actix_web::HttpResponse;
+use actix_web::http::header;
 use actix_web::web::{Bytes, Data, Path};
 use evaluation::{Evaluation, report};
 use futures_util::StreamExt;
@@ -21,6 +22,9 @@ use crate::openapi::{InferenceErrors, ServerSentEvent};
 use crate::query::Query;
 use crate::state::State;
 
+/// What the page of a report may do: show its own styles and the empty icon it names.
+const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:";
+
 /// The evaluations.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct EvaluationList {
@@ -34,7 +38,7 @@ pub struct EvaluationList {
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct ReportOptions {
-    /// `json` (unless given), `csv` or `md`.
+    /// `json` (unless given), `csv`, `md` or `html`.
     pub format: Option<String>,
 }
 
@@ -105,9 +109,9 @@ pub async fn watch_evaluation(
     Ok(event_stream(events(changes)))
 }
 
-/// The results as a table.
+/// The results for people, spreadsheets or programs; `html` is a page that fetches nothing.
 #[utoipa::path(get, path = "/v1/evaluations/{id}/report", tag = "evaluation", params(("id" = String, Path, description = "The evaluation"), ReportOptions),
-    responses((status = 200, description = "The report", content((Evaluation = "application/json"), (String = "text/markdown"), (String = "text/csv"))), InferenceErrors))]
+    responses((status = 200, description = "The report", content((Evaluation = "application/json"), (String = "text/markdown"), (String = "text/csv"), (String = "text/html"))), InferenceErrors))]
 pub async fn report_evaluation(
     _key: AdminKey,
     state: Data<State>,
@@ -124,10 +128,13 @@ pub async fn report_evaluation(
             report::markdown(&evaluation),
         )),
         "csv" => Ok(text("text/csv; charset=utf-8", report::csv(&evaluation))),
-        "html" => Err(ApiError::not_supported("format", "send json, csv or md")),
+        "html" => Ok(HttpResponse::Ok()
+            .content_type("text/html; charset=utf-8")
+            .insert_header((header::CONTENT_SECURITY_POLICY, PAGE_POLICY))
+            .body(report::html(&evaluation))),
         other => Err(ApiError::invalid(
             "format",
-            format!("`format` is {other:?}; send json, csv or md"),
+            format!("`format` is {other:?}; send json, csv, md or html"),
         )),
     }
 }

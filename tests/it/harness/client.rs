@@ -31,8 +31,13 @@ impl Client {
         }
     }
 
+    /// The address of a path, for another client.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.address)
+    }
+
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let request = self.http.request(method, format!("{}{path}", self.address));
+        let request = self.http.request(method, self.url(path));
         match &self.key {
             Some(key) => request.bearer_auth(key),
             None => request,

@@ -6,7 +6,7 @@ use super::labels::{Labels, ModelLabel};
 use super::typographic;
 use crate::cell_report::CellReport;
 use crate::report::difference::{Difference, Reference, interval, signed, signed_interval};
-use crate::report::models::{Model, number};
+use crate::report::models::{Model, gives_one_label, number};
 
 /// Width of the drawing of an interval, in units of the picture.
 const WIDTH: f64 = 120.0;
@@ -48,6 +48,8 @@ struct Row {
     interval: String,
     baseline: String,
     truncated: u64,
+    /// Whether every example got the same label.
+    one_label: bool,
     difference: Option<Drawn>,
     against: Option<Drawn>,
 }
@@ -120,6 +122,7 @@ fn row(cell: &CellReport, scale: f64) -> Row {
         interval: interval(cell.ci95),
         baseline: format!("{:.3}", cell.baseline),
         truncated: truncated(cell),
+        one_label: gives_one_label(cell),
         difference: drawn(Reference::Base).filter(|_| !is_base),
         against: drawn(Reference::Other),
     }

@@ -9,7 +9,7 @@ use super::summary::name_of;
 use super::typographic;
 use crate::cell_report::{CellReport, Verdict};
 use crate::report::difference::{Difference, Reference, with_sign};
-use crate::report::models::Model;
+use crate::report::models::{Model, gives_one_label};
 use crate::report::words::DOMAINS;
 
 /// Differences from which on a colour is one step stronger. Fixed, so that two reports can be laid side by side.
@@ -25,6 +25,8 @@ pub(super) struct HeatMap {
     rows: Vec<Row>,
     /// Whether the fields say which setting a line is of.
     settings: bool,
+    /// Whether some line is of a cell in which every example got the same label.
+    one_label: bool,
     /// The colours from the greatest loss to the greatest gain, with what they stand for.
     legend: Vec<(String, String)>,
 }
@@ -74,6 +76,8 @@ struct Line {
     unsure: bool,
     verdict: &'static str,
     title: String,
+    /// Whether every example got the same label.
+    one_label: bool,
 }
 
 /// The map of all adapters; `None` where nothing is compared.
@@ -106,6 +110,9 @@ pub(super) fn heat_map(models: &[Model], labels: &Labels, reference: Reference) 
             .collect(),
         rows: adapters.iter().map(row).collect(),
         settings: labels.shots || labels.prompts,
+        one_label: (adapters.iter())
+            .flat_map(|(model, _)| &model.cells)
+            .any(|cell| gives_one_label(cell)),
         legend: legend(),
     })
 }
@@ -201,6 +208,7 @@ fn line(cell: &CellReport, difference: &Difference, labels: &Labels) -> Line {
         unsure: difference.verdict == Verdict::Keeps,
         verdict: difference.verdict.word(),
         title: typographic(&difference.text()),
+        one_label: gives_one_label(cell),
     }
 }
 
