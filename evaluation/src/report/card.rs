@@ -4,6 +4,7 @@ use crate::cell_report::CellReport;
 
 use super::difference::{Reference, interval, signed, signed_interval};
 use super::markdown::{AGAINST, against};
+use super::models::other;
 use super::table::Table;
 use super::words::{by_domain, listed, of_bare_labels, of_one_label, plural};
 
@@ -47,10 +48,8 @@ pub fn card(cells: &[CellReport], facts: CardFacts<'_>) -> String {
     if !remarks.is_empty() {
         paragraphs.push(remarks.join(" "));
     }
-    for (reference, than) in [
-        (Reference::Base, ""),
-        (Reference::Other, " against the other model"),
-    ] {
+    let against = format!(" against {}", other(&cells));
+    for (reference, than) in [(Reference::Base, ""), (Reference::Other, &against)] {
         let domains = by_domain(&cells, reference);
         let lines: Vec<String> = (domains.iter())
             .map(|domain| format!("- {}{than}: {}.", domain.title, domain.counts()))

@@ -6,7 +6,7 @@ use crate::cell_report::CellReport;
 use crate::record::Evaluation;
 
 use super::difference::{Reference, interval, signed, signed_interval};
-use super::models::{Model, first, models};
+use super::models::{Model, first, models, other};
 use super::table::Table;
 use super::words::{by_domain, of_bare_labels, of_one_label};
 
@@ -80,15 +80,9 @@ fn in_words(model: &Model) -> String {
     if model.version.is_none() {
         return String::new();
     }
-    let mut text = format!(
-        "\n## {}@{}\n\n",
-        model.name,
-        first(model.short_version(), 8)
-    );
-    for (reference, than) in [
-        (Reference::Base, ""),
-        (Reference::Other, " against the other model"),
-    ] {
+    let mut text = format!("\n## {}@{}\n\n", model.name, model.short_version());
+    let against = format!(" against {}", other(&model.cells));
+    for (reference, than) in [(Reference::Base, ""), (Reference::Other, &against)] {
         for domain in by_domain(&model.cells, reference) {
             let _ = writeln!(text, "- {}{than}: {}.", domain.title, domain.text());
         }

@@ -39,6 +39,12 @@ pub(super) fn models(cells: &[CellReport]) -> Vec<Model<'_>> {
     models
 }
 
+/// The name of what some cells are compared with beside the base, empty where there is nothing.
+pub(super) fn other<'a>(cells: &[&'a CellReport]) -> &'a str {
+    let mut others = cells.iter().filter_map(|cell| cell.against.as_ref());
+    others.next().map_or("", |other| &other.adapter)
+}
+
 /// The first characters of a text.
 pub(super) fn first(text: &str, characters: usize) -> &str {
     text.char_indices()

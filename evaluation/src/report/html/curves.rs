@@ -1,7 +1,7 @@
 //! Shots curves: for each data set that was measured with several numbers of demonstrations, the value by that number, of every model. Drawn here
 //! rather than by a crate for charts, so that colours follow the page's and texts its font.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -123,46 +123,9 @@ fn base() -> ModelLabel {
 
 fn chart(models: &[Model], labels: &Labels, subject: Subject) -> Chart {
     let (task, dataset, prompt, metric) = subject;
-    let cells = |model: &Model| -> Vec<CellReport> {
-        let cells = model
-            .cells
-            .iter()
-            .filter(|cell| self::subject(cell) == subject);
-        cells.map(|&cell| cell.clone()).collect()
-    };
-    let all: Vec<CellReport> = models.iter().flat_map(cells).collect();
-    let axes = Axes::new(models, &all, (task, metric));
-    let adapters = models
-        .iter()
-        .zip(&labels.models)
-        .filter(|(model, _)| model.version.is_some());
-    let mut shown: Vec<(ModelLabel, Values)> = vec![(base(), of_base(&all))];
-    for (model, label) in adapters {
-        let cells = cells(model);
-        let values = cells
-            .iter()
-            .map(|cell| (cell.shots, (cell.value, Some(cell.ci95))));
-        shown.push((label.clone(), values.collect()));
-    }
-    shown.retain(|(_, values)| !values.is_empty());
-    let crowded = shown.len() > CROWD + 1;
-    let faint = |label: &ModelLabel| crowded && !label.is_base && label.trained_task != task;
-    // Those that step back are drawn first, so that they lie below.
-    shown.sort_by_key(|(label, _)| !faint(label));
-    let prominent: Vec<bool> = shown.iter().map(|(label, _)| !faint(label)).collect();
-    let count = prominent.iter().filter(|&&it| it).count();
-    let mut place = 0;
-    let lines = shown.into_iter().map(|(label, values)| {
-        let faint = faint(&label);
-        let aside = if faint {
-            0.0
-        } else {
-            place as f64 - (count as f64 - 1.0) / 2.0
-        };
-        place += usize::from(!faint);
-        axes.line(label, &values, faint, ASIDE * aside)
-    });
-    let lines: Vec<Line> = lines.collect();
+    let shown = shown(models, labels, subject);
+    let axes = Axes::new(models, subject, &shown);
+    let lines = lines(&axes, shown, task);
     Chart {
         task: task.to_owned(),
         dataset: dataset.to_owned(),
@@ -175,12 +138,52 @@ fn chart(models: &[Model], labels: &Labels, subject: Subject) -> Chart {
     }
 }
 
-/// The base's values: from its own cells, with intervals, otherwise from what others are compared with.
-fn of_base(cells: &[CellReport]) -> Values {
-    let beside = cells.iter().map(|cell| (cell.shots, (cell.baseline, None)));
-    let own = cells.iter().filter(|cell| cell.version.is_none());
-    let own = own.map(|cell| (cell.shots, (cell.value, Some(cell.ci95))));
-    beside.chain(own).collect()
+/// The base and every adapter that was measured.
+fn shown(models: &[Model], labels: &Labels, subject: Subject) -> Vec<(ModelLabel, Values)> {
+    let cells = |model: &'_ &Model| {
+        let cells = model.cells.iter().copied();
+        let cells: Vec<_> = cells
+            .filter(|cell| self::subject(cell) == subject)
+            .map(|cell| (cell.shots, cell.value, cell.ci95, cell.baseline))
+            .collect();
+        cells
+    };
+    let own = |model: &&Model| -> Values {
+        let values = cells(model).into_iter();
+        values
+            .map(|(shots, value, interval, _)| (shots, (value, Some(interval))))
+            .collect()
+    };
+    // The base's own cells have intervals, what others are compared with has none.
+    let mut of_base = Values::new();
+    for (shots, _, _, baseline) in models.iter().flat_map(|model| cells(&model)) {
+        of_base.insert(shots, (baseline, None));
+    }
+    let (adapters, bases): (Vec<_>, Vec<_>) =
+        (models.iter().zip(&labels.models)).partition(|(model, _)| model.version.is_some());
+    of_base.extend(bases.iter().flat_map(|(model, _)| own(model)));
+    let adapters = adapters
+        .iter()
+        .map(|(model, label)| ((*label).clone(), own(model)))
+        .filter(|(_, values)| !values.is_empty());
+    std::iter::once((base(), of_base)).chain(adapters).collect()
+}
+
+/// The lines of a chart, those that step back first, so that they lie below.
+fn lines(axes: &Axes, mut shown: Vec<(ModelLabel, Values)>, task: &str) -> Vec<Line> {
+    let crowded = shown.len() > CROWD + 1;
+    let faint = |label: &ModelLabel| crowded && !label.is_base && label.trained_task != task;
+    shown.sort_by_key(|(label, _)| !faint(label));
+    let behind = shown.iter().filter(|(label, _)| faint(label)).count();
+    let middle = (shown.len() - behind) as f64 / 2.0 - 0.5;
+    let line = |(place, (label, values)): (usize, (ModelLabel, Values))| match faint(&label) {
+        true => axes.line(label, &values, true, 0.0),
+        false => {
+            let aside = (place - behind) as f64 - middle;
+            axes.line(label, &values, false, ASIDE * aside)
+        }
+    };
+    shown.into_iter().enumerate().map(line).collect()
 }
 
 fn description(dataset: &str, metric: &str, lines: &[Line]) -> String {
@@ -205,11 +208,15 @@ struct Axes {
 }
 
 impl Axes {
-    /// Of the cells of a chart. Charts of the same task have the same scale, so that they can be compared.
-    fn new(models: &[Model], cells: &[CellReport], (task, metric): (&str, &str)) -> Self {
-        let mut shots: Vec<usize> = cells.iter().map(|cell| cell.shots).collect();
-        shots.sort_unstable();
-        shots.dedup();
+    /// Of the values of a chart. Charts of the same task have the same scale, so that they can be compared.
+    fn new(
+        models: &[Model],
+        (task, _, _, metric): Subject,
+        shown: &[(ModelLabel, Values)],
+    ) -> Self {
+        let shots: BTreeSet<usize> = (shown.iter())
+            .flat_map(|(_, values)| values.keys().copied())
+            .collect();
         let all = models.iter().flat_map(|model| &model.cells);
         let highest = all
             .filter(|cell| cell.task == task && self::metric(cell) == metric)
@@ -217,7 +224,7 @@ impl Axes {
             .fold(0.0, f64::max);
         let ends = [0.1, 0.2, 0.4, 0.6, 0.8];
         Self {
-            shots,
+            shots: shots.into_iter().collect(),
             highest: ends.into_iter().find(|&end| highest <= end).unwrap_or(1.0),
         }
     }

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::labels::{Labels, ModelLabel};
 use super::typographic;
 use crate::report::difference::Reference;
-use crate::report::models::Model;
+use crate::report::models::{Model, other};
 use crate::report::words::{DomainWords, by_domain, of_bare_labels, of_one_label};
 
 /// What is said of one adapter.
@@ -53,12 +53,9 @@ fn summary(model: &Model, label: &ModelLabel) -> Summary {
 
 /// The name of what a model is compared with, empty for the base.
 pub(super) fn name_of(model: &Model, reference: Reference) -> String {
-    let mut against = model.cells.iter().filter_map(|cell| cell.against.as_ref());
     match reference {
         Reference::Base => String::new(),
-        Reference::Other => against
-            .next()
-            .map_or_else(String::new, |other| other.adapter.clone()),
+        Reference::Other => other(&model.cells).to_owned(),
     }
 }
 
