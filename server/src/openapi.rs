@@ -155,19 +155,3 @@ impl Modify for BearerKey {
 pub fn document() -> Result<String, serde_json::Error> {
     Ok(ApiDocument::openapi().to_pretty_json()? + "\n")
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_committed_document_is_the_generated_one() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../openapi/openapi.json");
-        let committed = fs_err::read_to_string(path).unwrap_or_default();
-        let generated = document().expect("the document is JSON");
-        assert!(
-            committed == generated,
-            "openapi/openapi.json is out of date; run `make openapi` (cargo run -p server -- openapi > openapi/openapi.json)"
-        );
-    }
-}

@@ -45,6 +45,7 @@ class Figures:
             scores += self.post("/v1/score", {"model": model, "pairs": body})["data"]
         return [(score["logprob"], score["is_greedy"]) for score in scores]
 
+    @functools.cache
     def evaluated(self, model, task, dataset, shots, limit):
         """The cell that an evaluation measures."""
         name = "base" if model == self.base else model

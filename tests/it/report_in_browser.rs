@@ -78,7 +78,7 @@ fn browser(test: &str) -> Option<String> {
         version.is_ok_and(|version| version.status.success())
     };
     let found = ["chromium", "chromium-browser", "google-chrome"]
-        .iter()
+        .into_iter()
         .find(starts);
     if found.is_none() {
         engine::testing::say_skipped(
@@ -86,7 +86,7 @@ fn browser(test: &str) -> Option<String> {
             "there is no chromium; `apt-get install chromium` brings it",
         );
     }
-    found.map(ToString::to_string)
+    found.map(str::to_owned)
 }
 
 /// Takes a picture of a page, `page.png` in `folder`, and returns what the page wrote to the browser's console.
