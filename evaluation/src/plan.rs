@@ -1,6 +1,7 @@
 //! What an evaluation measures, fixed before it starts: models, cells, and the content of the data sets they are measured on. A plan
 //! can be written down and gone on with by another process.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
@@ -121,9 +122,8 @@ impl EvaluationPlan {
         let models = plan_models(&request, models, catalog)?;
         let mut datasets = BTreeMap::new();
         for cell in models.iter().flat_map(|model| &model.cells) {
-            let key = dataset_key(cell);
-            if !datasets.contains_key(&key) {
-                datasets.insert(key, PlannedDataset::of(cell, &request, catalog)?);
+            if let Entry::Vacant(vacant) = datasets.entry(dataset_key(cell)) {
+                vacant.insert(PlannedDataset::of(cell, &request, catalog)?);
             }
         }
         Ok(Self {

@@ -261,7 +261,7 @@ fn domain(
     let named = request
         .datasets
         .as_ref()
-        .map(|datasets| datasets.iter().any(|dataset| *dataset == entry.id));
+        .map(|datasets| datasets.contains(&entry.id));
     let crosses = match trained_task {
         Some(own) => own != task,
         None => request.kind == EvaluationKind::CrossTask,

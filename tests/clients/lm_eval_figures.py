@@ -5,7 +5,7 @@ import json
 
 import requests
 
-# As many labels as /v1/score takes in one request, and as many inputs as /v1/classify does.
+# The most pairs of one request to /v1/score.
 MOST = 1024
 
 

@@ -14,7 +14,7 @@ import sacrebleu
 from rouge_score.rouge_scorer import RougeScorer
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
-REQUEST = {"kind": "matrix", "adapters": ["base", "summary-ft"], "datasets": ["xsum", "pdfs", "tweetqa", "multinli", "sst2"], "shots": [1]}
+REQUEST = {"kind": "matrix", "adapters": ["base", "summary-ft"], "datasets": ["xsum", "pdfs", "tweetqa", "multinli", "sst2"], "shots": [1], "limit": 12}
 TOLERANCE = 1e-6
 ROUGE = {"rouge_1": "rouge1", "rouge_2": "rouge2", "rouge_l": "rougeL"}
 

@@ -2,12 +2,12 @@
 //! Skipped by name where no chromium is installed (`apt-get install chromium`).
 
 use std::collections::HashSet;
-use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use fs_err::File;
 use serde_json::json;
 
 use crate::harness::App;
@@ -103,7 +103,7 @@ async fn screenshot(browser: &str, page: &str, folder: &Path) -> Vec<String> {
         .arg(page)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(File::create(&log).unwrap())
+        .stderr(File::create(&log).unwrap().into_file())
         .spawn()
         .unwrap();
     let id = child.id().to_string();

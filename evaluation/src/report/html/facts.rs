@@ -134,7 +134,7 @@ fn items(evaluation: &Evaluation) -> Vec<Item> {
         items.push(("Took", duration(finished.saturating_sub(started) as f64)));
     }
     let stages = stages(&evaluation.stages);
-    items.extend((!stages.is_empty()).then(|| ("Time by stage", stages)));
+    items.extend((!stages.is_empty()).then_some(("Time by stage", stages)));
     let item = |(name, value)| Item { name, value };
     items.into_iter().map(item).collect()
 }

@@ -25,7 +25,7 @@ use crate::state::State;
 #[serde(untagged)]
 pub enum LlamaCppAnswer {
     /// To one prompt.
-    One(LlamaCppCompletion),
+    One(Box<LlamaCppCompletion>),
     /// To several.
     Several(Vec<LlamaCppCompletion>),
 }
