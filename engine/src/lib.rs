@@ -19,6 +19,7 @@ pub mod kernels;
 mod kv;
 mod model;
 mod packing;
+mod pooling;
 mod request;
 pub mod sampling;
 mod scheduler;

@@ -72,6 +72,7 @@ impl LabelScorer {
             prompt,
             continuations: self.labels.clone(),
             adapter: self.adapter.clone(),
+            pooled_from: None,
             priority: self.priority,
         };
         let result = match self.priority {
