@@ -1,5 +1,17 @@
 //! The mean of a prompt's hidden states, taken up chunk by chunk.
 
+/// Where the part of a prompt that is its own begins, for [`ScoreRequest::pooled_from`]: behind the ids that it shares
+/// with `context`, the ids of what stands before that part, and before its last id.
+///
+/// Compared as ids, because a text tokenised alone may end in other tokens than it does with more text behind it.
+///
+/// [`ScoreRequest::pooled_from`]: crate::ScoreRequest::pooled_from
+pub fn own_part(context: &[u32], prompt: &[u32]) -> usize {
+    let pairs = context.iter().zip(prompt);
+    let shared = pairs.take_while(|(left, right)| left == right).count();
+    shared.min(prompt.len().saturating_sub(1))
+}
+
 /// A mean under way.
 ///
 /// Every position is added once, in order, so the sum is the same bits however the prompt is cut into chunks and how
@@ -49,6 +61,14 @@ impl Pooling {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_own_part_begins_where_the_context_ends() {
+        assert_eq!(own_part(&[], &[5, 6]), 0);
+        assert_eq!(own_part(&[5, 6], &[5, 6, 7]), 2);
+        assert_eq!(own_part(&[5, 6, 9], &[5, 6, 1, 7]), 2);
+        assert_eq!(own_part(&[5, 6], &[5, 6]), 1);
+    }
 
     #[test]
     fn each_position_counts_once() {

@@ -90,7 +90,7 @@ fn the_cache_serves_what_stands_before_the_mean_and_changes_no_bit() {
 fn a_mean_is_the_same_bits_in_any_company_and_after_giving_way() {
     let request = |base: &BaseModel, index: usize| {
         let prompt = prompt(30 + 5 * index as u32);
-        let adapter = (index % 3 > 0).then(|| random_adapter(base, index as u64 % 3));
+        let adapter = (!index.is_multiple_of(3)).then(|| random_adapter(base, index as u64));
         request(&prompt, Some(index * 4), adapter)
     };
     for kernels in available_kernels() {
