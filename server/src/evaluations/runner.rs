@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use actix_web::web::Data;
 use async_trait::async_trait;
+use engine::{EngineError, SubmitError};
 use evaluation::{
     Evaluation, EvaluationError, EvaluationPlan, Evaluator, HeldModel, MeasuredCell, Measurements,
     ModelSource, ModelVersion, Observer, Stage, Status, patience::PAUSE,
@@ -42,6 +43,12 @@ pub(super) async fn run(state: &Data<State>, watched: &Watched, measurements: &M
         status = watched.until_stopped() => Err(status),
         outcome = measure_all(state, watched, &plan, measurements) => Ok(outcome),
     };
+    if let Ok(Err(error)) = &outcome
+        && is_of_a_server_that_stops(error)
+    {
+        // On disk it is running, so the next start goes on with it.
+        return;
+    }
     let now = unix_seconds();
     let end = |record: &mut Evaluation| match &outcome {
         Err(Status::Paused) => {
@@ -65,6 +72,15 @@ pub(super) async fn run(state: &Data<State>, watched: &Watched, measurements: &M
         error = record.error.unwrap_or_default(),
         "evaluation ended"
     );
+}
+
+/// Whether measuring ended because the engine takes nothing any more.
+fn is_of_a_server_that_stops(error: &EvaluationError) -> bool {
+    matches!(
+        error,
+        EvaluationError::Submit(SubmitError::Draining | SubmitError::Stopped)
+            | EvaluationError::Engine(EngineError::Stopped)
+    )
 }
 
 async fn measure_all(
