@@ -142,6 +142,9 @@ impl StopHandle {
 /// while a request is on its way looks like a server that failed.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
+/// Seconds that a server told to stop waits for its connections once what was in flight is done: idle ones do not end by themselves.
+const IDLE_SECONDS: u64 = 5;
+
 /// Everything that reads files and takes a while.
 fn load(mut configuration: Configuration) -> Result<Parts> {
     let path = match hub::named(&configuration.model) {
@@ -204,7 +207,7 @@ fn open_store(configuration: &Configuration) -> Result<Arc<dyn AdapterStore>> {
 
 fn serve(listener: TcpListener, state: &Data<State>) -> Result<Server> {
     let workers = state.configuration.http_workers;
-    let shutdown = state.configuration.drain_seconds;
+    let shutdown = state.configuration.drain_seconds.min(IDLE_SECONDS);
     let state = state.clone();
     let server = HttpServer::new(move || {
         App::new()

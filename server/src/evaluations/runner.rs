@@ -7,9 +7,10 @@ use std::time::Instant;
 
 use actix_web::web::Data;
 use async_trait::async_trait;
+use engine::{EngineError, SubmitError};
 use evaluation::{
-    EvaluationError, EvaluationPlan, Evaluator, HeldModel, MeasuredCell, Measurements, ModelSource,
-    ModelVersion, Observer, Stage, Status, patience::PAUSE,
+    Evaluation, EvaluationError, EvaluationPlan, Evaluator, HeldModel, MeasuredCell, Measurements,
+    ModelSource, ModelVersion, Observer, Stage, Status, patience::PAUSE,
 };
 use futures_util::TryStreamExt;
 use tasks::Cell;
@@ -42,17 +43,27 @@ pub(super) async fn run(state: &Data<State>, watched: &Watched, measurements: &M
         status = watched.until_stopped() => Err(status),
         outcome = measure_all(state, watched, &plan, measurements) => Ok(outcome),
     };
+    if let Ok(Err(error)) = &outcome
+        && is_of_a_server_that_stops(error)
+    {
+        // On disk it is running, so the next start goes on with it.
+        return;
+    }
     let now = unix_seconds();
-    watched.change(|record| match outcome {
+    let end = |record: &mut Evaluation| match &outcome {
         Err(Status::Paused) => {
             record.status = Status::Paused;
             record.progress.estimated_seconds_left = None;
         }
-        Err(status) => record.finish(status, None, now),
+        Err(status) => record.finish(*status, None, now),
         Ok(Ok(())) => record.finish(Status::Completed, None, now),
         Ok(Err(error)) => record.finish(Status::Failed, Some(error.to_string()), now),
-    });
-    save(state, watched).await;
+    };
+    // On disk before anybody hears of it: what has ended is not begun again by a restart.
+    let mut ended = watched.snapshot();
+    end(&mut ended);
+    write(state, &ended).await;
+    watched.change(end);
     let record = watched.snapshot();
     tracing::info!(
         evaluation = record.id,
@@ -61,6 +72,15 @@ pub(super) async fn run(state: &Data<State>, watched: &Watched, measurements: &M
         error = record.error.unwrap_or_default(),
         "evaluation ended"
     );
+}
+
+/// Whether measuring ended because the engine takes nothing any more.
+fn is_of_a_server_that_stops(error: &EvaluationError) -> bool {
+    matches!(
+        error,
+        EvaluationError::Submit(SubmitError::Draining | SubmitError::Stopped)
+            | EvaluationError::Engine(EngineError::Stopped)
+    )
 }
 
 async fn measure_all(
@@ -206,10 +226,14 @@ fn publish_value(state: &State, watched: &Watched) {
         .set(values.iter().sum::<f64>() / values.len() as f64);
 }
 
-/// Writes the record; a disk that refuses does not stop the measuring.
+/// Writes the record as it is now.
 async fn save(state: &Data<State>, watched: &Watched) {
-    let record = watched.snapshot();
-    if let Err(error) = persistence::save(state.evaluations.directory(), &record).await {
+    write(state, &watched.snapshot()).await;
+}
+
+/// Writes a record; a disk that refuses does not stop the measuring.
+async fn write(state: &Data<State>, record: &Evaluation) {
+    if let Err(error) = persistence::save(state.evaluations.directory(), record).await {
         tracing::error!(evaluation = record.id, error = ?error, "evaluation not written to disk");
     }
 }
