@@ -81,6 +81,7 @@ impl Adapter {
                 ),
             });
         }
+        check_width(&manifest, &made_for, base)?;
         let wanted = wanted(&config, base, limits)?;
         let calls = Calls {
             wanted: &wanted,
@@ -102,6 +103,22 @@ impl Adapter {
     pub fn max_rank(&self) -> usize {
         let ranks = self.modules.iter().map(|module| module.rank);
         ranks.max().unwrap_or_default()
+    }
+}
+
+/// A domain profile is about hidden states as wide as those of `base`.
+fn check_width(manifest: &Manifest, made_for: &str, base: &BaseModel) -> Result<(), AdapterError> {
+    let hidden = base.shape(Projection::Query).inputs;
+    match &manifest.domain {
+        Some(domain) if domain.width() != hidden => Err(AdapterError::WrongBase {
+            made_for: made_for.to_owned(),
+            served: base.name.clone(),
+            reason: format!(
+                "the domain profile of its manifest is {} wide and this one's hidden states are {hidden}",
+                domain.width()
+            ),
+        }),
+        _ => Ok(()),
     }
 }
 

@@ -263,6 +263,30 @@ fn an_adapter_of_another_base_is_refused() {
 }
 
 #[test]
+fn a_domain_profile_of_another_width_is_refused() {
+    let with_profile = |width: usize| {
+        let row = |value: f32| vec![value; width];
+        let manifest = crate::Manifest {
+            domain: Some(crate::DomainProfile {
+                examples: 2,
+                mean: row(0.5),
+                deviation: row(1.5),
+                distances: vec![0.5, 1.0],
+            }),
+            ..crate::Manifest::default()
+        };
+        AdapterFiles {
+            manifest: Some(serde_json::to_vec(&manifest).expect("plain data")),
+            ..fixture::files()
+        }
+    };
+    assert!(parse(&with_profile(4)).is_ok());
+    let error = parse(&with_profile(5)).unwrap_err();
+    assert_eq!(error.code(), "wrong_base");
+    insta::assert_snapshot!(error, @"the adapter was made for the base model 'two-layers' and the one being served is 'two-layers': the domain profile of its manifest is 5 wide and this one's hidden states are 4");
+}
+
+#[test]
 fn an_adapter_made_by_peft_is_read() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/parity/adapter0");
     if !dir.exists() {

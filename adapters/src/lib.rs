@@ -12,7 +12,9 @@ mod blend;
 mod canonical;
 mod config;
 mod config_fields;
+mod domain_profile;
 mod error;
+mod field_lines;
 mod files;
 #[cfg(test)]
 mod fixture;
@@ -38,6 +40,7 @@ pub use arrival::Arrival;
 pub use base::{BaseModel, ProjectionShape};
 pub use blend::{BlendError, blend, blend_version};
 pub use config::LoraConfig;
+pub use domain_profile::DomainProfile;
 pub use error::AdapterError;
 pub use files::{AdapterFiles, CONFIG_FILE, MANIFEST_FILE, WEIGHTS_FILE};
 pub use jail::resolve_under;
@@ -55,4 +58,4 @@ pub use store::{
 pub use summary::{Proof, Summary};
 pub use targets::Targets;
 pub use version::Version;
-pub use write::{Precision, write_adapter};
+pub use write::{Precision, write_adapter, write_manifest};

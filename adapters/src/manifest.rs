@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::AdapterError;
+use crate::{AdapterError, DomainProfile};
 
 /// The only schema this version reads and writes.
 const SCHEMA: u32 = 1;
@@ -65,6 +65,10 @@ pub struct Manifest {
     pub train_examples: Option<usize>,
     /// When it was made, RFC 3339.
     pub created: Option<String>,
+    /// What its training inputs look like to the model that carries it.
+    // Absent rather than null, so that a manifest from before there were profiles keeps its digest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub domain: Option<DomainProfile>,
     /// Hyperparameters and results of the training, in whatever form the trainer chose.
     pub training: serde_json::Value,
 }
@@ -83,6 +87,7 @@ impl Default for Manifest {
             trained_on: None,
             train_examples: None,
             created: None,
+            domain: None,
             training: serde_json::Value::Null,
         }
     }
@@ -110,6 +115,10 @@ impl Manifest {
             return Err(invalid(format!(
                 "created must be an RFC 3339 time such as 2026-01-31T12:00:00Z: {error}"
             )));
+        }
+        if let Some(domain) = &manifest.domain {
+            let checked = domain.check();
+            checked.map_err(|reason| invalid(format!("domain: {reason}")))?;
         }
         Ok(manifest)
     }
@@ -143,6 +152,25 @@ mod tests {
     }
 
     #[test]
+    fn a_domain_profile_is_read_back_and_an_absent_one_is_not_written() {
+        let profile = DomainProfile {
+            examples: 3,
+            mean: vec![0.1, -1.75e-7],
+            deviation: vec![1.5, 0.3],
+            distances: vec![0.7, 0.9],
+        };
+        let mut manifest = Manifest {
+            domain: Some(profile),
+            ..Manifest::default()
+        };
+        let bytes = serde_json::to_vec(&manifest).expect("plain data");
+        assert_eq!(Manifest::parse(&bytes).expect("own output"), manifest);
+        manifest.domain = None;
+        let text = serde_json::to_string(&manifest).expect("plain data");
+        assert!(!text.contains("domain"), "{text}");
+    }
+
+    #[test]
     fn refusals_say_what_is_wrong() {
         let refuse = |text: &str| {
             Manifest::parse(text.as_bytes())
@@ -153,6 +181,11 @@ mod tests {
         assert!(refuse(r#"{"method":"dpo"}"#).contains("unknown variant `dpo`"));
         assert!(refuse(r#"{"created":"yesterday"}"#).contains("RFC 3339"));
         assert!(refuse(r#"{"shots":-1}"#).contains("-1"));
+        insta::assert_snapshot!(
+            refuse(r#"{"domain":{"examples":2,"mean":[1],"deviation":[0],"distances":[1,2]}}"#),
+            @"manifest.json: domain: deviation holds 0 at index 0, expected a finite number above 0"
+        );
+        assert!(refuse(r#"{"domain":{"mean":[1]}}"#).contains("missing field"));
         assert!(refuse("[").contains("manifest.json"));
     }
 

@@ -10,7 +10,9 @@ use safetensors::tensor::TensorView;
 
 use crate::files::{CONFIG_FILE, MANIFEST_FILE, WEIGHTS_FILE};
 use crate::tensors::{Half, peft_key};
-use crate::{AdapterError, AdapterFiles, LoraConfig, LoraModule, Manifest, Projection, Version};
+use crate::{
+    AdapterError, AdapterFiles, LoraConfig, LoraModule, Manifest, Projection, Version, field_lines,
+};
 
 /// How an adapter's values are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +48,24 @@ pub fn write_adapter(
     Ok(version)
 }
 
+/// Replaces the `manifest.json` of an adapter directory by one rename.
+///
+/// # Errors
+/// The file system's.
+pub fn write_manifest(dir: &Path, manifest: &Manifest) -> Result<(), AdapterError> {
+    let aside = folder_beside(dir)?;
+    let path = aside.path().join(MANIFEST_FILE);
+    let mut file = fs_err::File::create(&path)?;
+    file.write_all(&manifest_bytes(manifest))?;
+    file.sync_all()?;
+    fs_err::rename(path, dir.join(MANIFEST_FILE))?;
+    flush_folder(dir)
+}
+
+fn manifest_bytes(manifest: &Manifest) -> Vec<u8> {
+    field_lines::to_bytes(manifest).expect("a manifest holds only strings, numbers and JSON values")
+}
+
 /// The bytes that [`write_adapter`] writes.
 pub(crate) fn to_files(
     config: &LoraConfig,
@@ -58,15 +78,12 @@ pub(crate) fn to_files(
         check(config, module, precision)
             .map_err(|reason| invalid(module.layer, module.projection, reason))?;
     }
-    let mut manifest = serde_json::to_vec_pretty(manifest)
-        .expect("a manifest holds only strings, numbers and JSON values");
-    manifest.push(b'\n');
     let mut config = config.to_file();
     config.push(b'\n');
     Ok(AdapterFiles {
         config,
         weights: weights(modules, precision)?,
-        manifest: Some(manifest),
+        manifest: Some(manifest_bytes(manifest)),
     })
 }
 

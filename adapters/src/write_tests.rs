@@ -137,3 +137,24 @@ fn modules_that_disagree_with_the_configuration_are_refused() {
     assert!(refuse(|modules| modules[0].projection = Projection::Key).contains("k_proj"));
     assert!(refuse(Vec::clear).contains("given 0 times"));
 }
+
+#[test]
+fn a_manifest_is_replaced_alone() {
+    let top = tempfile::tempdir().expect("temporary folder");
+    let dir = top.path().join("adapter");
+    let first = write(&dir, &fixture::modules()).expect("consistent");
+    let changed = Manifest {
+        prompt: 1,
+        ..manifest()
+    };
+    write_manifest(&dir, &changed).expect("writable");
+    let files = AdapterFiles::read(&dir, &fixture::LIMITS).expect("complete");
+    let adapter = Adapter::parse(&files, &fixture::base(), &fixture::LIMITS).expect("valid");
+    assert_eq!(adapter.manifest, changed);
+    assert_ne!(adapter.version, first);
+    write_manifest(&dir, &manifest()).expect("writable");
+    let files = AdapterFiles::read(&dir, &fixture::LIMITS).expect("complete");
+    assert_eq!(files.version().expect("valid"), first);
+    let left = fs_err::read_dir(&dir).expect("exists").count();
+    assert_eq!(left, 3, "nothing is left aside");
+}

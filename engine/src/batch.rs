@@ -28,6 +28,16 @@ pub(crate) struct Segment<'a> {
     pub(crate) table: &'a [u32],
     pub(crate) adapter: Option<&'a PreparedAdapter>,
     pub(crate) wanted: Wanted,
+    /// Position from which on the tokens' hidden states are wanted, `usize::MAX` for none.
+    pub(crate) hidden_from: usize,
+}
+
+/// What a step hands out of a row. A row's hidden state comes before any logits do.
+pub(crate) enum Output<'a> {
+    /// The last layer's hidden state after the output norm, `[hidden]`.
+    Hidden(&'a [f32]),
+    /// The logits of the token after it, `[vocabulary]`.
+    Logits(&'a mut [f32]),
 }
 
 /// Where every row of the batch belongs, in buffers that are used again from step to step.
@@ -39,9 +49,11 @@ pub(crate) struct Layout {
     pub(crate) places: Vec<KvRow>,
     /// The rows that get logits, in order.
     pub(crate) wanted: Vec<WantedRow>,
+    /// The rows whose hidden state is handed out, in order.
+    pub(crate) hidden: Vec<WantedRow>,
 }
 
-/// A row that gets logits.
+/// A row of which something is handed out.
 pub(crate) struct WantedRow {
     pub(crate) segment: usize,
     /// Row of the segment.
@@ -56,6 +68,7 @@ impl Layout {
         self.segments.clear();
         self.places.clear();
         self.wanted.clear();
+        self.hidden.clear();
         for (index, segment) in segments.iter().enumerate() {
             let count = segment.tokens.len();
             let first_wanted = match segment.wanted {
@@ -63,13 +76,15 @@ impl Layout {
                 Wanted::Last => count - 1,
                 Wanted::Every => 0,
             };
+            let first_hidden = segment.hidden_from.saturating_sub(segment.start);
             let before = self.places.len();
-            self.wanted
-                .extend((first_wanted..count).map(|row| WantedRow {
-                    segment: index,
-                    row,
-                    batch_row: before + row,
-                }));
+            let row = |row| WantedRow {
+                segment: index,
+                row,
+                batch_row: before + row,
+            };
+            self.wanted.extend((first_wanted..count).map(row));
+            self.hidden.extend((first_hidden..count).map(row));
             self.segments.extend(std::iter::repeat_n(index, count));
             let positions = segment.start..segment.start + count;
             self.places.extend(positions.map(|position| KvRow {

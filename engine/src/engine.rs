@@ -16,6 +16,7 @@ use crate::executor::Executor;
 use crate::generation::{Generation, GenerationLimits};
 use crate::kernels::{BLOCK_TOKENS, Resolution};
 use crate::model::Model;
+use crate::pooling::Pooling;
 use crate::request::{GenerateEvent, GenerateRequest, LogitsRequest, ScoreRequest, ScoreResult};
 use crate::scheduler::Scheduler;
 use crate::scoring::Scoring;
@@ -211,8 +212,15 @@ impl Engine {
         for continuation in &request.continuations {
             self.check_vocabulary(continuation)?;
         }
+        let tokens = request.prompt.len();
+        let pooling = match request.pooled_from {
+            Some(from) if from >= tokens => {
+                return Err(SubmitError::NothingToPool { from, tokens });
+            }
+            from => from.map(|from| Pooling::new(from, self.shared.model.hidden)),
+        };
         let (reply, receiver) = oneshot::channel();
-        let task = Task::Score(Scoring::new(request.continuations, reply));
+        let task = Task::Score(Scoring::new(request.continuations, pooling, reply));
         let sequence = Sequence::new(request.prompt, request.adapter, request.priority, task);
         self.submit(sequence)?;
         Ok(receiver)

@@ -114,6 +114,14 @@ pub enum SubmitError {
     /// There is nothing to compute.
     #[error("the prompt has no tokens; send at least one")]
     PromptEmpty,
+    /// The tokens whose hidden states are to be averaged begin behind the prompt.
+    #[error("`pooled_from` is {from} and the prompt has {tokens} tokens; it must be less")]
+    NothingToPool {
+        /// Where they were to begin.
+        from: usize,
+        /// Tokens of the prompt.
+        tokens: usize,
+    },
     /// The prompt, with what may be generated after it, does not fit.
     #[error("the prompt needs {tokens} tokens and the limit is {limit}; shorten it")]
     TooLong {

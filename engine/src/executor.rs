@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Result};
 
-use crate::batch::Segment;
+use crate::batch::{Output, Segment};
 use crate::device::DeviceExecutor;
 use crate::model::{KernelModel, Model, Weights};
 use crate::step::KernelExecutor;
@@ -90,14 +90,14 @@ impl Executor {
         }
     }
 
-    /// Computes the segments and hands the wanted logits to `sink(segment, row of the segment, logits)`.
+    /// Computes the segments and hands what is wanted of them to `sink(segment, row of the segment, output)`.
     ///
     /// Segments with the same adapter should stand next to each other; rows of a segment see the earlier ones. Only a
     /// device can fail; what the cache holds of the segments' tokens is then undefined.
     pub(crate) fn run(
         &mut self,
         segments: &[Segment<'_>],
-        sink: impl FnMut(usize, usize, &mut [f32]),
+        sink: impl FnMut(usize, usize, Output<'_>),
     ) -> Result<()> {
         match self {
             Self::Kernels(executor) => {

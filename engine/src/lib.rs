@@ -19,6 +19,7 @@ pub mod kernels;
 mod kv;
 mod model;
 mod packing;
+mod pooling;
 mod request;
 pub mod sampling;
 mod scheduler;
@@ -46,6 +47,7 @@ pub use error::{EngineError, LoadError, SubmitError};
 pub use executor::ComputeDevice;
 pub use kernels::{DenseMatrix, KernelChoice, Resolution};
 pub use model::{LoadOptions, Model};
+pub use pooling::own_part;
 pub use request::{
     ContinuationScore, FinishReason, GenerateEvent, GenerateRequest, LogitsRequest, Priority,
     ScoreRequest, ScoreResult, TokenLogprob,

@@ -102,6 +102,9 @@ pub struct ScoreRequest {
     pub continuations: Vec<Vec<u32>>,
     /// The adapter version to run with, or `None` for the base model.
     pub adapter: Option<Arc<PreparedAdapter>>,
+    /// Ask for the mean hidden state of the prompt's tokens from this position on. They are then computed even where
+    /// the prefix cache has them, since it keeps no hidden states.
+    pub pooled_from: Option<usize>,
     /// Who goes first under load.
     pub priority: Priority,
 }
@@ -138,4 +141,7 @@ pub struct ScoreResult {
     /// Free energy of the next-token distribution at the end of the prompt, `-logsumexp(logits)`
     /// (Liu et al. 2020, *Energy-based Out-of-distribution Detection*); higher means further from what the model knows.
     pub energy: f32,
+    /// Mean of the last layer's hidden states, after the output norm and before the head, over the prompt tokens from
+    /// `pooled_from` on, `[hidden]`; when asked for.
+    pub mean_hidden: Option<Vec<f32>>,
 }

@@ -3,6 +3,7 @@
 use tokio::sync::oneshot;
 
 use crate::error::EngineError;
+use crate::pooling::Pooling;
 use crate::request::{ContinuationScore, ScoreResult};
 use crate::sampling::{LogSoftmax, argmax};
 
@@ -14,12 +15,15 @@ pub(crate) struct Scoring {
     scores: Vec<ContinuationScore>,
     /// The free energy at the end of the prompt, once it is computed.
     energy: Option<f32>,
+    /// The mean hidden state, when it was asked for.
+    pub(crate) pooling: Option<Pooling>,
     reply: Option<oneshot::Sender<Result<ScoreResult, EngineError>>>,
 }
 
 impl Scoring {
     pub(crate) fn new(
         continuations: Vec<Vec<u32>>,
+        pooling: Option<Pooling>,
         reply: oneshot::Sender<Result<ScoreResult, EngineError>>,
     ) -> Self {
         let scores = continuations
@@ -35,6 +39,7 @@ impl Scoring {
             pending: Vec::new(),
             scores,
             energy: None,
+            pooling,
             reply: Some(reply),
         }
     }
@@ -94,6 +99,7 @@ impl Scoring {
                 cached_tokens,
                 continuations: std::mem::take(&mut self.scores),
                 energy: self.energy.unwrap_or_default(),
+                mean_hidden: self.pooling.as_ref().map(Pooling::mean),
             }));
         }
     }

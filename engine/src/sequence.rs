@@ -11,6 +11,7 @@ use crate::error::EngineError;
 use crate::generation::{Generation, GenerationLimits};
 use crate::kernels::BLOCK_TOKENS;
 use crate::kv::{BlockPool, Parent};
+use crate::pooling::Pooling;
 use crate::request::Priority;
 use crate::scheduler::Drafter;
 use crate::scoring::Scoring;
@@ -148,17 +149,38 @@ impl Sequence {
         }
     }
 
-    /// Whether a prefix may be taken from the cache: not when the logits of every prompt token are wanted.
-    pub(crate) fn may_reuse_prefix(&self) -> bool {
+    /// How many leading tokens may be taken from the cache: none when the logits of every prompt token are wanted,
+    /// else all whose hidden state is not, and never the last, whose logits are what the sequence is for.
+    pub(crate) fn reusable_prefix(&self) -> usize {
+        let most = self.tokens.len() - 1;
         match &self.task {
-            Task::Generate(generation) => !generation.wants_prompt_logprobs(),
-            Task::Score(_) | Task::Logits(_) => true,
+            Task::Generate(_) if self.wants_every_logit() => 0,
+            Task::Score(scoring) => {
+                let pooled = scoring.pooling.as_ref().map(Pooling::next);
+                pooled.map_or(most, |next| next.min(most))
+            }
+            Task::Generate(_) | Task::Logits(_) => most,
+        }
+    }
+
+    fn wants_every_logit(&self) -> bool {
+        matches!(&self.task, Task::Generate(generation) if generation.wants_prompt_logprobs())
+    }
+
+    /// The first position of the tokens whose hidden state is wanted, `usize::MAX` where none is.
+    pub(crate) fn hidden_from(&self) -> usize {
+        match &self.task {
+            Task::Score(Scoring {
+                pooling: Some(pooling),
+                ..
+            }) => pooling.next(),
+            _ => usize::MAX,
         }
     }
 
     /// Which logits a chunk that ends before token `end` needs.
     pub(crate) fn wanted(&self, end: usize) -> Wanted {
-        if !self.may_reuse_prefix() && self.computed < self.prompt_length {
+        if self.wants_every_logit() && self.computed < self.prompt_length {
             Wanted::Every
         } else if end == self.tokens.len() {
             Wanted::Last
@@ -250,6 +272,17 @@ impl Sequence {
         match &self.task {
             Task::Score(scoring) => &scoring.pending,
             Task::Generate(_) | Task::Logits(_) => &[],
+        }
+    }
+
+    /// Takes the hidden state of the token at `position`, `[hidden]`.
+    pub(crate) fn take_hidden(&mut self, position: usize, hidden: &[f32]) {
+        if let Task::Score(Scoring {
+            pooling: Some(pooling),
+            ..
+        }) = &mut self.task
+        {
+            pooling.add(position, hidden);
         }
     }
 

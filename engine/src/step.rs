@@ -2,7 +2,7 @@
 //! adapter. The same step through candle's operations is in `device`.
 
 use crate::adapter::PreparedLayer;
-use crate::batch::{Layout, RowGroups, Segment, WantedRow, adapter_spans, row_groups};
+use crate::batch::{Layout, Output, RowGroups, Segment, WantedRow, adapter_spans, row_groups};
 use crate::config::{Activation, Rotary};
 use crate::kernels::{
     AttentionRows, AttentionShape, BatchRows, HeadTransform, KernelChoice, KvView, LowRank,
@@ -68,13 +68,13 @@ impl KernelExecutor {
         self.cache.copy_block(from, to);
     }
 
-    /// Computes the segments and hands the wanted logits to `sink(segment, row of the segment, logits)`.
+    /// Computes the segments and hands what is wanted of them to `sink(segment, row of the segment, output)`.
     ///
     /// Segments with the same adapter should stand next to each other; rows of a segment see the earlier ones.
     pub(crate) fn run(
         &mut self,
         segments: &[Segment<'_>],
-        mut sink: impl FnMut(usize, usize, &mut [f32]),
+        mut sink: impl FnMut(usize, usize, Output<'_>),
     ) {
         let mut layout = std::mem::take(&mut self.layout);
         layout.fill(segments);
@@ -87,12 +87,16 @@ impl KernelExecutor {
             self.attention(layer, (segments, &layout), &shape, &groups);
             self.feed_forward(layer, &groups);
         }
+        for wanted in &layout.hidden {
+            let hidden = self.hidden(wanted.batch_row);
+            sink(wanted.segment, wanted.row, Output::Hidden(hidden));
+        }
         for rows in layout.wanted.chunks(LOGIT_ROWS) {
             self.logits(rows);
             let vocabulary = self.model.config.vocabulary;
             let logits = self.buffers.logits.chunks_exact_mut(vocabulary);
             for (wanted, logits) in rows.iter().zip(logits) {
-                sink(wanted.segment, wanted.row, logits);
+                sink(wanted.segment, wanted.row, Output::Logits(logits));
             }
         }
         self.layout = layout;
@@ -213,6 +217,16 @@ impl KernelExecutor {
         };
         let groups = groups(|l| &l.down);
         sum.project(pool, kernels, &weights.down, (input, &groups));
+    }
+
+    /// The hidden state of one row after the output norm, `[hidden]`.
+    fn hidden(&mut self, batch_row: usize) -> &[f32] {
+        let Self { model, buffers, .. } = self;
+        let (hidden, epsilon) = (model.config.hidden, model.config.rms_epsilon);
+        buffers.normed.resize(hidden, 0.0);
+        let x = &buffers.residual[batch_row * hidden..(batch_row + 1) * hidden];
+        rms_norm_row(x, &model.weights.output_norm, epsilon, &mut buffers.normed);
+        &buffers.normed
     }
 
     /// Logits of the given rows.

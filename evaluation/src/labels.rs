@@ -37,6 +37,8 @@ pub struct LabelScores {
     pub energy: f32,
     /// Prompt tokens found in the prefix cache.
     pub cached_tokens: usize,
+    /// Mean hidden state of the input's part of the prompt, `[hidden]`, when it was asked for.
+    pub mean_hidden: Option<Vec<f32>>,
 }
 
 impl LabelScorer {
@@ -68,10 +70,23 @@ impl LabelScorer {
     /// # Errors
     /// The engine's.
     pub async fn score(&self, prompt: Vec<u32>) -> Result<LabelScores, EvaluationError> {
+        self.score_pooled(prompt, None).await
+    }
+
+    /// Like [`LabelScorer::score`], with the mean hidden state of the prompt's tokens from a position on.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub async fn score_pooled(
+        &self,
+        prompt: Vec<u32>,
+        pooled_from: Option<usize>,
+    ) -> Result<LabelScores, EvaluationError> {
         let request = ScoreRequest {
             prompt,
             continuations: self.labels.clone(),
             adapter: self.adapter.clone(),
+            pooled_from,
             priority: self.priority,
         };
         let result = match self.priority {
@@ -96,6 +111,7 @@ impl LabelScores {
                 .collect(),
             energy: result.energy,
             cached_tokens: result.cached_tokens,
+            mean_hidden: result.mean_hidden,
         }
     }
 
@@ -142,6 +158,7 @@ mod tests {
             logprobs: logprobs.to_vec(),
             energy: -12.5,
             cached_tokens: 0,
+            mean_hidden: None,
         }
     }
 

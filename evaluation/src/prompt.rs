@@ -45,6 +45,11 @@ impl<'a> TaskPrompt<'a> {
         Ok(tokenizer.encode_prompt(&text))
     }
 
+    /// The token ids of what stands before every example: the demonstrations, if any.
+    pub fn encode_context(&self, tokenizer: &Tokenizer) -> Vec<u32> {
+        tokenizer.encode_prompt(&self.context)
+    }
+
     /// The token ids of the prompt whose every field is the content-free input `N/A` (Zhao et al. 2021, *Calibrate Before Use*).
     ///
     /// # Errors

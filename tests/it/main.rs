@@ -38,6 +38,7 @@ mod receipts;
 mod report_in_browser;
 mod score;
 mod sglang_dialect;
+mod signals;
 mod streaming;
 mod swap;
 mod tgi_dialect;

@@ -146,6 +146,24 @@ pub enum TrainerError {
     /// The loss curve could not be drawn.
     #[error("cannot draw the loss curve: {0}")]
     Picture(String),
+    /// The engine did not take a prompt that was to be measured.
+    #[error("a training input cannot be measured: {0}")]
+    Measured(#[from] engine::SubmitError),
+    /// The engine could not compute a prompt that was to be measured.
+    #[error("a training input cannot be measured: {0}")]
+    Measuring(#[from] engine::EngineError),
+    /// An adapter that does not say what it was trained on.
+    #[error("the manifest of {} has {field} {found}; a profile needs {expected}", path.display())]
+    NothingToMeasure {
+        /// The directory.
+        path: PathBuf,
+        /// The field of its manifest.
+        field: &'static str,
+        /// What it holds.
+        found: String,
+        /// What would do.
+        expected: &'static str,
+    },
     /// The thread pool could not be made.
     #[error("cannot start the worker threads: {0}")]
     Threads(String),

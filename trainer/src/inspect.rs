@@ -53,6 +53,10 @@ fn tables(opened: &Opened, distance: &Distance) -> String {
     line(format_args!("task, method  {task}, {}", manifest.method));
     let trained_on = manifest.trained_on.as_deref().unwrap_or("not stated");
     line(format_args!("trained on    {trained_on}"));
+    if let Some(domain) = &manifest.domain {
+        let examples = domain.examples;
+        line(format_args!("profile of    {examples} training inputs"));
+    }
     let values: usize = adapter
         .modules
         .iter()

@@ -6,6 +6,7 @@ use trainer::evaluate::{EvaluateArguments, evaluate};
 use trainer::export::{ExportArguments, export};
 use trainer::inspect::{InspectArguments, inspect};
 use trainer::merge::{MergeArguments, merge};
+use trainer::profile::{ProfileArguments, profile};
 use trainer::suite::{Outcome, SuiteArguments, suite, table};
 
 #[derive(Parser)]
@@ -29,6 +30,8 @@ enum Command {
     Evaluate(Box<EvaluateArguments>),
     /// Print what an adapter is and how far it moves the base
     Inspect(InspectArguments),
+    /// Measure what an adapter's training inputs look like to it, and write that into its manifest
+    Profile(ProfileArguments),
     /// Write base and adapter as one model that transformers loads
     Merge(MergeArguments),
     /// Write an adapter as the GGUF file that llama.cpp loads
@@ -48,6 +51,7 @@ fn main() -> anyhow::Result<()> {
         Command::Suite(arguments) => run_suite(&arguments)?,
         Command::Evaluate(arguments) => print!("{}", evaluate(&arguments)?),
         Command::Inspect(arguments) => print!("{}", inspect(&arguments)?),
+        Command::Profile(arguments) => println!("{}", profile(&arguments)?),
         Command::Merge(arguments) => merge(&arguments)?,
         Command::Export(arguments) => export(&arguments)?,
     }

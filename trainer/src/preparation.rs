@@ -16,6 +16,7 @@ use crate::arguments::TrainArguments;
 use crate::checkpoint::{self, Identity};
 use crate::error::TrainerError;
 use crate::examples::{ExampleTokenizer, TokenizedExample};
+use crate::measuring::{MOST_MEASURED, MeasuredPrompts};
 use crate::model::TrainingModel;
 use crate::opened::{read_adapter, unusable_model};
 use crate::parameters::LoraParameters;
@@ -31,6 +32,8 @@ pub(crate) struct Prepared {
     pub(crate) base: BaseModel,
     pub(crate) training: Vec<TokenizedExample>,
     pub(crate) held_out: Vec<TokenizedExample>,
+    /// What the adapter's domain profile is measured over.
+    pub(crate) measured: MeasuredPrompts,
     /// The completion of each label, in the task's order; empty for a generation task.
     pub(crate) labels: Vec<Vec<u32>>,
     /// Where the examples come from, for the manifest.
@@ -128,6 +131,7 @@ pub(crate) fn prepare(arguments: &TrainArguments) -> Result<Prepared, TrainerErr
         max_length: recipe.max_length.min(model.context_length()),
     };
     let (mut training, shortened) = tokenize(&example_tokenizer, &set)?;
+    let measured = MeasuredPrompts::first(MOST_MEASURED, &example_tokenizer, &training);
     let mut random = ChaCha8Rng::seed_from_u64(recipe.seed);
     random.set_stream(HELD_OUT_STREAM);
     training.shuffle(&mut random);
@@ -143,6 +147,7 @@ pub(crate) fn prepare(arguments: &TrainArguments) -> Result<Prepared, TrainerErr
         model,
         training,
         held_out,
+        measured,
         labels: example_tokenizer.labels(),
         source: arguments.task.trained_on().to_owned(),
         shortened,

@@ -1,6 +1,6 @@
 //! The output directory: PEFT files, manifest, model card.
 
-use adapters::{LoraConfig, Manifest, Method, Precision, Version, write_adapter};
+use adapters::{LoraConfig, Manifest, Method, Precision, Version, write_adapter, write_manifest};
 use clap::ValueEnum;
 use fs_err as fs;
 use serde_json::{Value, json};
@@ -9,6 +9,8 @@ use crate::arguments::TrainArguments;
 use crate::card::{Card, labels};
 use crate::error::TrainerError;
 use crate::held_out::HeldOutScore;
+use crate::measuring;
+use crate::opened::read_adapter;
 use crate::parameters::LoraParameters;
 use crate::preparation::Prepared;
 
@@ -30,7 +32,7 @@ pub(crate) fn publish(
     finished: &Finished<'_>,
 ) -> Result<Version, TrainerError> {
     let command_line = command_line(arguments, prepared);
-    let manifest = manifest(arguments, prepared, finished, &command_line);
+    let mut manifest = manifest(arguments, prepared, finished, &command_line);
     let recipe = &arguments.recipe;
     let ranks = recipe.ranks.iter().map(|own| (own.projection, own.rank));
     let config = LoraConfig::new(
@@ -45,7 +47,8 @@ pub(crate) fn publish(
     // f16 holds what serving uses, in half the space.
     let precision = Precision::F16;
     let modules = parameters.modules()?;
-    let version = write_adapter(&arguments.out, &config, &modules, &manifest, precision)?;
+    write_adapter(&arguments.out, &config, &modules, &manifest, precision)?;
+    let version = add_profile(arguments, prepared, &mut manifest)?;
     let card = Card {
         arguments,
         manifest: &manifest,
@@ -57,6 +60,26 @@ pub(crate) fn publish(
     };
     fs::write(arguments.out.join("README.md"), card.render())?;
     Ok(version)
+}
+
+/// Measures the adapter that was just written, as serving will read it, and returns its version with the profile.
+fn add_profile(
+    arguments: &TrainArguments,
+    prepared: &Prepared,
+    manifest: &mut Manifest,
+) -> Result<Version, TrainerError> {
+    let adapter = read_adapter(&arguments.out, &prepared.base)?;
+    let recipe = &arguments.recipe;
+    let prompts = &prepared.measured;
+    if prompts.ids.len() < 2 {
+        tracing::warn!("a single training example makes no domain profile");
+        return Ok(adapter.version);
+    }
+    let options = measuring::options(recipe.activation_bits, recipe.threads);
+    let engine = measuring::start(&recipe.model, &options, prompts)?;
+    manifest.domain = Some(measuring::measure(&engine, &adapter, prompts)?);
+    write_manifest(&arguments.out, manifest)?;
+    Ok(read_adapter(&arguments.out, &prepared.base)?.version)
 }
 
 fn manifest(

@@ -11,7 +11,7 @@ mod weights;
 
 use candle_core::{DType, Device, Result, Tensor};
 
-use crate::batch::{Layout, Segment};
+use crate::batch::{Layout, Output, Segment, WantedRow};
 use crate::config::{Activation, ModelConfig, Rotary};
 use crate::kernels::BLOCK_TOKENS;
 
@@ -87,11 +87,11 @@ impl DeviceExecutor {
         Ok(())
     }
 
-    /// Computes the segments and hands the wanted logits to `sink(segment, row of the segment, logits)`.
+    /// Computes the segments and hands what is wanted of them to `sink(segment, row of the segment, output)`.
     pub(crate) fn run(
         &mut self,
         segments: &[Segment<'_>],
-        mut sink: impl FnMut(usize, usize, &mut [f32]),
+        mut sink: impl FnMut(usize, usize, Output<'_>),
     ) -> Result<()> {
         let mut layout = Layout::default();
         layout.fill(segments);
@@ -105,16 +105,27 @@ impl DeviceExecutor {
             let fed = self.feed_forward(layer, &hidden, &step)?;
             hidden = (hidden + fed)?;
         }
+        if !layout.hidden.is_empty() {
+            let normed = self.normed(&hidden, &layout.hidden)?.to_vec2::<f32>()?;
+            for (wanted, normed) in layout.hidden.iter().zip(normed) {
+                sink(wanted.segment, wanted.row, Output::Hidden(&normed));
+            }
+        }
         for rows in layout.wanted.chunks(LOGIT_ROWS) {
-            let indices: Vec<u32> = rows.iter().map(|wanted| wanted.batch_row as u32).collect();
-            let chosen = hidden.index_select(&Tensor::new(indices, &self.device)?, 0)?;
-            let normed = self.norm(&chosen, &self.weights.output_norm)?;
+            let normed = self.normed(&hidden, rows)?;
             let logits = self.weights.head().forward(&normed)?.to_vec2::<f32>()?;
             for (wanted, mut logits) in rows.iter().zip(logits) {
-                sink(wanted.segment, wanted.row, &mut logits);
+                sink(wanted.segment, wanted.row, Output::Logits(&mut logits));
             }
         }
         Ok(())
+    }
+
+    /// The chosen rows' hidden states after the output norm, `[rows, hidden]`.
+    fn normed(&self, hidden: &Tensor, rows: &[WantedRow]) -> Result<Tensor> {
+        let indices: Vec<u32> = rows.iter().map(|wanted| wanted.batch_row as u32).collect();
+        let chosen = hidden.index_select(&Tensor::new(indices, &self.device)?, 0)?;
+        self.norm(&chosen, &self.weights.output_norm)
     }
 
     fn plan(&mut self, segments: &[Segment<'_>], layout: &Layout) -> Result<Step> {

@@ -54,7 +54,7 @@ impl Scheduler {
                 };
                 if std::mem::take(&mut sequence.queued) {
                     left += 1;
-                    if self.config.prefix_cache && sequence.may_reuse_prefix() {
+                    if self.config.prefix_cache && sequence.reusable_prefix() > 0 {
                         self.totals.prefix_query_tokens += sequence.prompt_length as u64;
                     }
                 }
@@ -99,14 +99,14 @@ impl Scheduler {
     /// Blocks a waiting request takes: for its tokens, and one to go on with.
     fn blocks_needed(&self, sequence: &Sequence) -> usize {
         let all = sequence.tokens.len().div_ceil(BLOCK_TOKENS) + 1;
-        if all <= self.unpromised() || !self.config.prefix_cache || !sequence.may_reuse_prefix() {
+        if all <= self.unpromised() || !self.config.prefix_cache {
             return all;
         }
         // Blocks that others use anyway cost nothing.
         let root = sequence.root();
         all - self
             .blocks
-            .shared_prefix(root, &sequence.tokens[..sequence.tokens.len() - 1])
+            .shared_prefix(root, &sequence.tokens[..sequence.reusable_prefix()])
     }
 
     /// Free blocks that no running sequence will need for the tokens it has.

@@ -208,6 +208,7 @@ impl Scheduler {
             start,
             table: 0..0,
             wanted,
+            hidden_from: sequence.hidden_from(),
             adapter: sequence.adapter.clone(),
         };
         if work == Work::Decode && !plan.guesses.is_empty() {
@@ -305,6 +306,7 @@ impl Scheduler {
             start: prompt_length + start,
             table,
             wanted: Wanted::Every,
+            hidden_from: usize::MAX,
             adapter: sequence.adapter.clone(),
         });
         end - start

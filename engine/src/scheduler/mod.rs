@@ -19,6 +19,7 @@ mod tenants;
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use crate::batch::Output;
 use crate::engine::EngineConfig;
 use crate::error::EngineError;
 use crate::executor::Executor;
@@ -146,10 +147,14 @@ impl Scheduler {
         let mut segments = plan::recycled(std::mem::take(&mut plan.segments));
         segments.extend(plan.entries.iter().map(|planned| plan.segment(planned)));
         let running = &mut self.running;
-        let computed = executor.run(&segments, |segment, row, logits| {
+        let computed = executor.run(&segments, |segment, row, output| {
             let planned = &plan.entries[segment];
             let sequence = &mut running[planned.sequence];
             let position = planned.start + row;
+            let logits = match output {
+                Output::Logits(logits) => logits,
+                Output::Hidden(hidden) => return sequence.take_hidden(position, hidden),
+            };
             let progress = match (planned.work, &mut sequence.task) {
                 (Work::Branch(continuation), Task::Score(scoring)) => {
                     let at = position - sequence.prompt_length;

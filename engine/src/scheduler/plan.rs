@@ -33,6 +33,8 @@ pub(super) struct Planned {
     /// Where in the plan's tables.
     pub(super) table: Range<usize>,
     pub(super) wanted: Wanted,
+    /// Position from which on the tokens' hidden states are wanted, `usize::MAX` for none.
+    pub(super) hidden_from: usize,
     pub(super) adapter: Option<Arc<PreparedAdapter>>,
 }
 
@@ -98,6 +100,7 @@ impl Plan {
             table: &self.tables[planned.table.clone()],
             adapter: planned.adapter.as_deref(),
             wanted: planned.wanted,
+            hidden_from: planned.hidden_from,
         }
     }
 }

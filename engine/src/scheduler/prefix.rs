@@ -9,11 +9,11 @@ impl Scheduler {
     pub(super) fn reuse_prefix(&mut self, index: usize) {
         let sequence = &mut self.running[index];
         let at_boundary = sequence.computed == sequence.remembered * BLOCK_TOKENS;
-        if !self.config.prefix_cache || !sequence.may_reuse_prefix() || !at_boundary {
+        let reusable = sequence.reusable_prefix();
+        if !self.config.prefix_cache || reusable <= sequence.computed || !at_boundary {
             return;
         }
-        // The last token is always computed: its logits are what the sequence is for.
-        let rest = &sequence.tokens[sequence.computed..sequence.tokens.len() - 1];
+        let rest = &sequence.tokens[sequence.computed..reusable];
         let (taken, parent) = self.blocks.take_prefix(sequence.parent.clone(), rest);
         if taken.is_empty() {
             return;

@@ -5,6 +5,7 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::executor::Executor;
 use crate::generation::{Generation, GenerationLimits};
+use crate::pooling::Pooling;
 use crate::scheduler::Scheduler;
 use crate::scoring::Scoring;
 use crate::sequence::{Sequence, Task};
@@ -80,7 +81,10 @@ impl Driven {
             Asked::Generate(request) => Awaited::Generate(self.generate(request)),
             Asked::Score(request) => {
                 let (reply, receiver) = oneshot::channel();
-                let task = Task::Score(Scoring::new(request.continuations, reply));
+                let hidden = self.base.shape(Projection::Query).inputs;
+                let pooling = request.pooled_from;
+                let pooling = pooling.map(|from| Pooling::new(from, hidden));
+                let task = Task::Score(Scoring::new(request.continuations, pooling, reply));
                 self.enqueue(request.prompt, request.adapter, request.priority, task);
                 Awaited::Score(receiver)
             }

@@ -227,6 +227,7 @@ fn a_continuation_is_computed_in_chunks_beside_streams() {
         prompt: prompt(21, 2),
         continuations: vec![prompt(90, 3), prompt(3, 4), prompt(50, 5)],
         adapter: None,
+        pooled_from: None,
         priority: Priority::Interactive,
     };
     let mut awaited = driven.ask(Asked::Score(score.clone()));

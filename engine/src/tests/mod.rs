@@ -7,6 +7,7 @@ mod driven;
 mod fairness;
 mod invariance;
 mod parity;
+mod pooling;
 mod reference;
 mod refusals;
 mod requests;

@@ -16,37 +16,31 @@ pub(super) fn logits(
     served: usize,
     adapter: &[LoraModule],
 ) -> Vec<f64> {
-    let tensors = decoder.tensors().into_iter();
-    let model = Reference {
-        decoder,
-        served,
-        tensors: tensors.map(|one| (one.name.clone(), one)).collect(),
-        adapter,
-    };
-    let mut rows: Vec<Vec<f64>> = prompt.iter().map(|token| model.embed(*token)).collect();
-    for layer in 0..decoder.sizes().layers {
-        let normed: Vec<_> = (rows.iter())
-            .map(|row| model.norm(row, &format!("model.layers.{layer}.input_layernorm")))
-            .collect();
-        let attended = model.attention(layer, &normed);
-        for (row, mut added) in rows.iter_mut().zip(attended) {
-            if decoder == TinyDecoder::Gemma3 {
-                added = model.norm(
-                    &added,
-                    &format!("model.layers.{layer}.post_attention_layernorm"),
-                );
-            }
-            add(row, &added);
-            let added = model.feed_forward(layer, row);
-            add(row, &added);
-        }
-    }
-    let last = model.norm(rows.last().expect("a prompt has tokens"), "model.norm");
+    let model = Reference::new(decoder, served, adapter);
+    let rows = model.hidden(prompt);
     let head = match decoder.sizes().tied {
         true => "model.embed_tokens.weight",
         false => "lm_head.weight",
     };
-    product(&model.tensors[head].values, &last)
+    let last = rows.last().expect("a prompt has tokens");
+    product(&model.tensors[head].values, last)
+}
+
+/// The mean of the hidden states after the output norm over the prompt's tokens from `from` on, as in [`logits`].
+pub(super) fn mean_hidden(
+    decoder: TinyDecoder,
+    (prompt, from): (&[u32], usize),
+    served: usize,
+    adapter: &[LoraModule],
+) -> Vec<f64> {
+    let rows = Reference::new(decoder, served, adapter).hidden(prompt);
+    let mut mean = vec![0.0; HIDDEN];
+    for row in &rows[from..] {
+        add(&mut mean, row);
+    }
+    mean.iter()
+        .map(|sum| sum / (rows.len() - from) as f64)
+        .collect()
 }
 
 struct Reference<'a> {
@@ -56,7 +50,41 @@ struct Reference<'a> {
     adapter: &'a [LoraModule],
 }
 
-impl Reference<'_> {
+impl<'a> Reference<'a> {
+    fn new(decoder: TinyDecoder, served: usize, adapter: &'a [LoraModule]) -> Self {
+        let tensors = decoder.tensors().into_iter();
+        Self {
+            decoder,
+            served,
+            tensors: tensors.map(|one| (one.name.clone(), one)).collect(),
+            adapter,
+        }
+    }
+
+    /// The hidden states of the prompt's tokens after the output norm.
+    fn hidden(&self, prompt: &[u32]) -> Vec<Vec<f64>> {
+        let mut rows: Vec<Vec<f64>> = prompt.iter().map(|token| self.embed(*token)).collect();
+        for layer in 0..self.decoder.sizes().layers {
+            let normed: Vec<_> = (rows.iter())
+                .map(|row| self.norm(row, &format!("model.layers.{layer}.input_layernorm")))
+                .collect();
+            let attended = self.attention(layer, &normed);
+            for (row, mut added) in rows.iter_mut().zip(attended) {
+                if self.decoder == TinyDecoder::Gemma3 {
+                    added = self.norm(
+                        &added,
+                        &format!("model.layers.{layer}.post_attention_layernorm"),
+                    );
+                }
+                add(row, &added);
+                let added = self.feed_forward(layer, row);
+                add(row, &added);
+            }
+        }
+        let normed = rows.iter().map(|row| self.norm(row, "model.norm"));
+        normed.collect()
+    }
+
     fn embed(&self, token: u32) -> Vec<f64> {
         let table = &self.tensors["model.embed_tokens.weight"].values;
         let row = &table[token as usize * HIDDEN..(token as usize + 1) * HIDDEN];

@@ -10,6 +10,7 @@ fn score(engine: &Engine, prompt: &[u32], continuations: &[&[u32]]) -> ScoreResu
         prompt: prompt.to_vec(),
         continuations: continuations.iter().map(|tokens| tokens.to_vec()).collect(),
         adapter: Some(random_adapter(engine.base(), 5)),
+        pooled_from: None,
         priority: Priority::Background,
     };
     let reply = engine.score(request).expect("the engine takes the request");

@@ -46,7 +46,11 @@ enum Kind {
         narrow: bool,
         prompt_logprobs: bool,
     },
-    Score(Vec<usize>),
+    Score {
+        lengths: Vec<usize>,
+        /// Where the mean hidden state begins, in percent of the prompt.
+        pooled: Option<usize>,
+    },
     Logits,
 }
 
@@ -74,9 +78,14 @@ fn kinds() -> impl Strategy<Value = Kind> {
                 prompt_logprobs,
             },
         );
+    let scores = (
+        prop::collection::vec(0usize..24, 1..4),
+        prop::option::of(0usize..100),
+    )
+        .prop_map(|(lengths, pooled)| Kind::Score { lengths, pooled });
     prop_oneof![
         6 => generation,
-        2 => prop::collection::vec(0usize..24, 1..4).prop_map(Kind::Score),
+        3 => scores,
         1 => Just(Kind::Logits),
     ]
 }
@@ -169,13 +178,14 @@ fn asked(arrival: &Arrival, adapters: &[Option<Arc<PreparedAdapter>>]) -> Asked 
                 ..greedy(&prompt, *max_tokens)
             })
         }
-        Kind::Score(lengths) => {
+        Kind::Score { lengths, pooled } => {
             let continuation = |(index, &length): (usize, &usize)| -> Vec<u32> {
                 (0..length)
                     .map(|i| 50 + ((i * 11 + index * 3) % 97) as u32)
                     .collect()
             };
             Asked::Score(ScoreRequest {
+                pooled_from: pooled.map(|percent| prompt.len() * percent / 100),
                 prompt,
                 continuations: lengths.iter().enumerate().map(continuation).collect(),
                 adapter,

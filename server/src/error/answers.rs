@@ -15,6 +15,9 @@ pub(super) fn submit_answer(error: &SubmitError) -> Answer {
             Answer(StatusCode::TOO_MANY_REQUESTS, OVERLOADED, "queue_full")
         }
         SubmitError::Draining => Answer(StatusCode::SERVICE_UNAVAILABLE, OVERLOADED, "draining"),
+        SubmitError::NothingToPool { .. } => {
+            Answer(StatusCode::BAD_REQUEST, INVALID, "nothing_to_pool")
+        }
         SubmitError::PromptEmpty => Answer(StatusCode::BAD_REQUEST, INVALID, "prompt_empty"),
         SubmitError::TooLong { .. } => {
             Answer(StatusCode::PAYLOAD_TOO_LARGE, INVALID, "prompt_too_long")

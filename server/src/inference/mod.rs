@@ -11,6 +11,7 @@ pub mod parameters;
 pub mod prompts;
 pub mod receipt;
 pub mod scales;
+pub mod signals;
 pub mod stream;
 pub mod target;
 pub mod unsupported;

@@ -8,6 +8,7 @@ mod kept;
 mod labels;
 mod register;
 mod scrape;
+mod signals;
 
 use std::sync::Mutex;
 
@@ -20,6 +21,7 @@ pub use self::kept::{
 };
 pub use self::labels::AdapterLabels;
 use self::register::float_gauges;
+pub use self::signals::SignalMetrics;
 
 /// The metrics of one server process.
 pub struct Metrics {
@@ -36,6 +38,8 @@ pub struct Metrics {
     pub residency: ResidencyMetrics,
     /// The versions of an adapter beside each other.
     pub versions: VersionMetrics,
+    /// What classified inputs look like.
+    pub signals: SignalMetrics,
     /// The last measured value, by adapter, task and domain.
     pub evaluation_value: GaugeVec,
     resident: ResidentGauges,
@@ -59,6 +63,7 @@ impl Metrics {
             adapters: AdapterMetrics::new(&registry)?,
             residency: ResidencyMetrics::new(&registry)?,
             versions: VersionMetrics::new(&registry)?,
+            signals: SignalMetrics::new(&registry)?,
             evaluation_value: float_gauges(
                 &registry,
                 "quickchange_evaluation_value",
@@ -100,6 +105,7 @@ impl Metrics {
         labels::drop_series(&self.evaluation_value, &[("adapter", name)]);
         labels::drop_series(&self.resident.adapter_resident_bytes, &[("adapter", name)]);
         self.versions.drop_adapter(name);
+        self.signals.drop_adapter(name);
     }
 
     /// Drops every series of one version of an adapter.

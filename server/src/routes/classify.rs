@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
-use engine::Priority;
+use adapters::DomainProfile;
+use engine::{Priority, own_part};
 use evaluation::{LabelScorer, LabelScores, LabelScoring, TaskPrompt, argmax};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,7 @@ use utoipa::ToSchema;
 use crate::authorization::InferenceKey;
 use crate::body::{Json, RequestBody, read};
 use crate::error::ApiError;
+use crate::inference::signals::{self, OutOfDomain};
 use crate::inference::target::{AdapterReference, Selection, Target};
 use crate::inference::usage::Usage;
 use crate::openapi::InferenceErrors;
@@ -98,15 +100,6 @@ pub struct ClassificationResult {
     pub ood: OutOfDomain,
 }
 
-/// Signs of an input unlike what the model knows.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct OutOfDomain {
-    /// The largest of `probs`; low means unsure.
-    pub max_prob: f64,
-    /// `-logsumexp` of the logits after the prompt; high means unfamiliar.
-    pub energy: f32,
-}
-
 /// A checked request.
 struct Checked {
     task: Task,
@@ -117,6 +110,8 @@ struct Checked {
     label_scoring: LabelScoring,
     inputs: Vec<Fields>,
     demonstrations_of: String,
+    /// Whether the adapter was trained with this task, prompt and number of demonstrations.
+    as_trained: bool,
 }
 
 impl RequestBody for ClassifyRequest {
@@ -140,7 +135,10 @@ pub async fn classify(
         user: body.0.user.clone(),
     };
     let target = Target::of_request(&state, &request, &selection).await?;
-    repeat(&state, body.0, target).await
+    let answer = answer(&state, body.0, &target).await?;
+    let inputs = answer.results.iter().map(|result| &result.ood);
+    signals::take(&state, &target, inputs);
+    Ok(HttpResponse::Ok().json(answer))
 }
 
 /// Classifies with what a request runs on.
@@ -152,9 +150,18 @@ pub async fn repeat(
     request: ClassifyRequest,
     target: Target,
 ) -> Result<HttpResponse, ApiError> {
-    let checked = check(&target, request)?;
-    let (results, usage) = score(state, &target, &checked).await?;
-    Ok(HttpResponse::Ok().json(Classification {
+    let answer = answer(state, request, &target).await?;
+    Ok(HttpResponse::Ok().json(answer))
+}
+
+async fn answer(
+    state: &State,
+    request: ClassifyRequest,
+    target: &Target,
+) -> Result<Classification, ApiError> {
+    let checked = check(target, request)?;
+    let (results, usage) = score(state, target, &checked).await?;
+    Ok(Classification {
         object: "classification",
         model: target.model.clone(),
         adapter: target.reference(),
@@ -164,7 +171,7 @@ pub async fn repeat(
         shots: checked.shots,
         results,
         usage,
-    }))
+    })
 }
 
 fn check(target: &Target, request: ClassifyRequest) -> Result<Checked, ApiError> {
@@ -192,11 +199,14 @@ fn check(target: &Target, request: ClassifyRequest) -> Result<Checked, ApiError>
             .collect(),
     };
     check_labels(&labels, task)?;
+    let prompt = request.prompt.or(own.map(|own| own.prompt)).unwrap_or(0);
+    let shots = request.shots.or(own.map(|own| own.shots)).unwrap_or(0);
     Ok(Checked {
         task,
         labels,
-        prompt: request.prompt.or(own.map(|own| own.prompt)).unwrap_or(0),
-        shots: request.shots.or(own.map(|own| own.shots)).unwrap_or(0),
+        prompt,
+        shots,
+        as_trained: own.is_some_and(|own| (own.prompt, own.shots) == (prompt, shots)),
         calibrate: request.calibrate.unwrap_or(false),
         label_scoring: request.label_scoring.unwrap_or_default(),
         inputs: check_inputs(request.inputs, task)?,
@@ -319,24 +329,38 @@ async fn score(
         .map(|fields| template.encode(fields, tokenizer))
         .collect::<Result<Vec<_>, _>>()?;
     let lengths: Vec<usize> = prompts.iter().map(Vec::len).collect();
-    let scores: Vec<LabelScores> =
-        stream::iter(prompts.into_iter().map(|prompt| scorer.score(prompt)))
-            .buffered(IN_FLIGHT)
-            .try_collect()
-            .await?;
+    let domain = domain(target, checked);
+    // Only where it is needed: what is pooled is not taken from the prefix cache.
+    let context = domain.map(|_| template.encode_context(tokenizer));
+    let pooled = prompts.into_iter().map(|prompt| {
+        let from = context.as_ref().map(|context| own_part(context, &prompt));
+        scorer.score_pooled(prompt, from)
+    });
+    let scores: Vec<LabelScores> = stream::iter(pooled)
+        .buffered(IN_FLIGHT)
+        .try_collect()
+        .await?;
     for (tokens, scores) in lengths.into_iter().zip(&scores) {
         usage.add_prompt(tokens, scores.cached_tokens);
     }
-    let results = scores.iter().enumerate();
-    let results = results.map(|(index, own)| result(index, &checked.labels, own, neutral.as_ref()));
+    let results = scores.iter().enumerate().map(|(index, own)| {
+        let relative = (own, neutral.as_ref());
+        result(index, &checked.labels, relative, domain)
+    });
     Ok((results.collect(), usage))
+}
+
+/// What the adapter's training inputs look like to it, where this request is made as those were.
+fn domain<'a>(target: &'a Target, checked: &Checked) -> Option<&'a DomainProfile> {
+    let manifest = &target.lease()?.summary().manifest;
+    manifest.domain.as_ref().filter(|_| checked.as_trained)
 }
 
 fn result(
     index: usize,
     labels: &[String],
-    scores: &LabelScores,
-    neutral: Option<&LabelScores>,
+    (scores, neutral): (&LabelScores, Option<&LabelScores>),
+    domain: Option<&DomainProfile>,
 ) -> ClassificationResult {
     let probabilities = scores.probabilities(neutral);
     let best = argmax(&probabilities);
@@ -346,9 +370,6 @@ fn result(
         label: labels[best].clone(),
         probs: by_label(&probabilities),
         logprobs: by_label(&scores.logprobs),
-        ood: OutOfDomain {
-            max_prob: probabilities[best],
-            energy: scores.energy,
-        },
+        ood: OutOfDomain::of(&probabilities, scores, domain),
     }
 }

@@ -162,6 +162,7 @@ async fn run(state: &State, target: &Target, pair: Encoded) -> Result<ScoreResul
         prompt: pair.context,
         continuations: vec![pair.continuation],
         adapter: target.weights(),
+        pooled_from: None,
         priority: Priority::Interactive,
     })?;
     Ok(reply.await.map_err(|_| EngineError::Stopped)??)

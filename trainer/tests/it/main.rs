@@ -4,6 +4,7 @@
 
 mod commands;
 mod parity;
+mod profile;
 mod resume;
 mod shared_context;
 mod training;

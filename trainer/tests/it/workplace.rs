@@ -103,6 +103,11 @@ impl Workplace {
         run(&self.arguments(flags))
     }
 
+    /// The folder of the data set.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
     pub(crate) fn adapter(&self) -> Adapter {
         let file = GgufFile::open(&self.model).unwrap();
         let base = TrainingModel::new(DenseWeights::from_gguf(&file).unwrap()).base(&file.digest());
