@@ -72,8 +72,8 @@ fn main() {
         "/../.cache/models/SmolLM2-135M-Instruct.Q4_1.gguf"
     );
     let path = PathBuf::from(setting("QUICKCHANGE_MODEL").unwrap_or_else(|| default.to_owned()));
-    let kernels = setting("QUICKCHANGE_KERNELS")
-        .map(|name| KernelChoice::from_name(&name).expect("the name of a kernel set"));
+    let kernels =
+        setting("QUICKCHANGE_KERNELS").map(|name| name.parse().expect("the name of a kernel set"));
     let mut options = LoadOptions {
         kernels,
         ..LoadOptions::default()

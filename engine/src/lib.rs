@@ -45,7 +45,7 @@ pub use effect::{Effect, EffectError, divergence};
 pub use engine::{Engine, EngineConfig};
 pub use error::{EngineError, LoadError, SubmitError};
 pub use executor::ComputeDevice;
-pub use kernels::{DenseMatrix, KernelChoice, Resolution};
+pub use kernels::{DenseMatrix, KernelChoice, Resolution, UnknownKernels};
 pub use model::{LoadOptions, Model};
 pub use pooling::own_part;
 pub use request::{

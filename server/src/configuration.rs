@@ -88,7 +88,7 @@ pub struct Configuration {
     pub device: ComputeDevice,
 
     /// Kernel set: portable, avx2 or avx512vnni [default: the fastest this CPU can run]
-    #[arg(long, env = "QUICKCHANGE_KERNELS", value_parser = kernels)]
+    #[arg(long, env = "QUICKCHANGE_KERNELS")]
     pub kernels: Option<KernelChoice>,
 
     /// Threads that serve HTTP
@@ -242,13 +242,6 @@ fn resolution(text: &str) -> Result<Resolution, String> {
 fn device(text: &str) -> Result<ComputeDevice, String> {
     ComputeDevice::from_name(text)
         .ok_or_else(|| "must be cpu, cuda, cuda:N or candle-cpu".to_owned())
-}
-
-fn kernels(text: &str) -> Result<KernelChoice, String> {
-    KernelChoice::from_name(text).ok_or_else(|| {
-        let names = KernelChoice::ALL.map(KernelChoice::name).join(" or ");
-        format!("must be {names}")
-    })
 }
 
 fn on_or_off(text: &str) -> Result<bool, String> {

@@ -50,7 +50,12 @@ fn adapter(app: &App, manifest: Manifest) -> AdapterDirectory {
 
 /// Mean hidden states of the inputs' parts of their prompts, through an engine beside the server's.
 fn states(app: &App, shots: usize, inputs: &[String]) -> Vec<Vec<f32>> {
-    let model = Model::load(&app.base.path, &LoadOptions::default()).unwrap();
+    let kernels = std::env::var("QUICKCHANGE_KERNELS").ok();
+    let options = LoadOptions {
+        kernels: kernels.map(|name| name.parse().unwrap()),
+        ..LoadOptions::default()
+    };
+    let model = Model::load(&app.base.path, &options).unwrap();
     let config = EngineConfig {
         prefix_cache: false,
         ..EngineConfig::default()

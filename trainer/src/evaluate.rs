@@ -7,7 +7,7 @@ mod written;
 
 use std::sync::Arc;
 
-use engine::{Engine, EngineConfig, LoadOptions, Model};
+use engine::{Engine, EngineConfig, Model};
 use evaluation::{
     Evaluation, EvaluationPlan, Evaluator, MeasuredCell, Measurements, Progress, Status, report,
 };
@@ -28,13 +28,7 @@ use crate::opened::unusable_model;
 /// next call goes on there.
 pub fn evaluate(arguments: &EvaluateArguments) -> Result<String, TrainerError> {
     let catalog = Catalog::open(arguments.data.as_deref())?;
-    let resolution = arguments.activation_bits.resolution();
-    let options = LoadOptions {
-        resolution: resolution.unwrap_or_default(),
-        dense: resolution.is_none(),
-        ..LoadOptions::default()
-    };
-    let model = Model::load(&arguments.model, &options)
+    let model = Model::load(&arguments.model, &arguments.engine.options())
         .and_then(|model| Engine::start(model, EngineConfig::default()));
     let engine = model.map_err(|error| unusable_model(&arguments.model, error))?;
     let adapters = Adapters::read(arguments, &engine)?;

@@ -33,6 +33,7 @@ mod beside;
 mod card;
 mod checkpoint;
 mod curve;
+mod engine_arguments;
 mod frozen;
 mod gradient_check;
 mod journal;
@@ -47,6 +48,7 @@ mod session;
 mod tensors;
 
 pub use arguments::TrainArguments;
+pub use engine_arguments::EngineArguments;
 pub use error::TrainerError;
 pub use opened::AdapterArguments;
 pub use recipe::Recipe;

@@ -9,13 +9,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use adapters::{Adapter, DomainProfile};
-use engine::{Engine, EngineConfig, EngineError, LoadOptions, Model, Priority, ScoreRequest};
+use engine::{Engine, EngineConfig, EngineError, Model, Priority, ScoreRequest};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::engine_arguments::EngineArguments;
 use crate::error::TrainerError;
 use crate::examples::{ExampleTokenizer, TokenizedExample};
 use crate::opened::unusable_model;
-use crate::recipe::ActivationBits;
 
 /// Training inputs that are measured unless there are fewer.
 pub(crate) const MOST_MEASURED: usize = 512;
@@ -45,21 +45,10 @@ impl MeasuredPrompts {
     }
 }
 
-/// How the model is loaded to measure an adapter: as for serving.
-pub(crate) fn options(bits: ActivationBits, threads: Option<usize>) -> LoadOptions {
-    let defaults = LoadOptions::default();
-    LoadOptions {
-        threads: threads.unwrap_or(defaults.threads),
-        // Serving has no f32 products; two bytes are its closest.
-        resolution: bits.resolution().unwrap_or(engine::Resolution::Fine),
-        ..defaults
-    }
-}
-
 /// An engine with room for the prompts.
 pub(crate) fn start(
     model: &Path,
-    options: &LoadOptions,
+    arguments: &EngineArguments,
     prompts: &MeasuredPrompts,
 ) -> Result<Engine, TrainerError> {
     let unusable = |error| unusable_model(model, error);
@@ -69,7 +58,7 @@ pub(crate) fn start(
         kv_tokens: defaults.kv_tokens.max(longest),
         ..defaults
     };
-    let model = Model::load(model, options).map_err(unusable)?;
+    let model = Model::load(model, &arguments.options()).map_err(unusable)?;
     Engine::start(model, config).map_err(unusable)
 }
 

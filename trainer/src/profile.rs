@@ -10,11 +10,11 @@ use fs_err as fs;
 use serde_json::Value;
 use tasks::{Catalog, Task, context};
 
+use crate::engine_arguments::EngineArguments;
 use crate::error::TrainerError;
 use crate::examples::{ExampleTokenizer, TokenizedExample};
 use crate::measuring::{self, MOST_MEASURED, MeasuredPrompts};
 use crate::opened::{AdapterArguments, Opened, read_adapter, unusable_model};
-use crate::recipe::ActivationBits;
 
 /// The flags of `trainer profile`.
 #[derive(Args, Clone, Debug)]
@@ -35,13 +35,9 @@ pub struct ProfileArguments {
     #[arg(long, default_value_t = MOST_MEASURED)]
     pub examples: usize,
 
-    /// Bits of the activations where they meet the base's quantised weights, as the server's flag of this name
-    #[arg(long, value_enum, default_value_t = ActivationBits::Mixed)]
-    pub activation_bits: ActivationBits,
-
-    /// Threads that compute [default: one per core]
-    #[arg(long, env = "QUICKCHANGE_THREADS")]
-    pub threads: Option<usize>,
+    /// How prompts are computed
+    #[command(flatten)]
+    pub engine: EngineArguments,
 }
 
 /// What became of the adapter.
@@ -78,8 +74,7 @@ pub fn profile(arguments: &ProfileArguments) -> Result<Renewed, TrainerError> {
     let opened = Opened::open(&arguments.adapter)?;
     let prompts = prompts(arguments, &opened)?;
     let Opened { base, adapter, .. } = opened;
-    let options = measuring::options(arguments.activation_bits, arguments.threads);
-    let engine = measuring::start(&arguments.adapter.model, &options, &prompts)?;
+    let engine = measuring::start(&arguments.adapter.model, &arguments.engine, &prompts)?;
     let mut manifest = adapter.manifest.clone();
     manifest.domain = Some(measuring::measure(&engine, &adapter, &prompts)?);
     let directory = &arguments.adapter.adapter;

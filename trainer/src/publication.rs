@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::arguments::TrainArguments;
 use crate::card::{Card, labels};
+use crate::engine_arguments::EngineArguments;
 use crate::error::TrainerError;
 use crate::held_out::HeldOutScore;
 use crate::measuring;
@@ -75,8 +76,7 @@ fn add_profile(
         tracing::warn!("a single training example makes no domain profile");
         return Ok(adapter.version);
     }
-    let options = measuring::options(recipe.activation_bits, recipe.threads);
-    let engine = measuring::start(&recipe.model, &options, prompts)?;
+    let engine = measuring::start(&recipe.model, &EngineArguments::of(recipe), prompts)?;
     manifest.domain = Some(measuring::measure(&engine, &adapter, prompts)?);
     write_manifest(&arguments.out, manifest)?;
     Ok(read_adapter(&arguments.out, &prepared.base)?.version)

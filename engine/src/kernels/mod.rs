@@ -20,6 +20,8 @@ mod set;
 #[cfg(test)]
 mod tests;
 
+use std::str::FromStr;
+
 pub use activation::{QuantizedRows, Resolution};
 pub use arena::Arena;
 pub use attention::{
@@ -59,11 +61,6 @@ impl KernelChoice {
         }
     }
 
-    /// The kernel set of that name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|choice| choice.name() == name)
-    }
-
     /// Whether this CPU can run it.
     pub fn is_available(self) -> bool {
         match self {
@@ -95,6 +92,21 @@ impl KernelChoice {
             .into_iter()
             .find(|choice| choice.is_available());
         available.unwrap_or(Self::Portable)
+    }
+}
+
+/// A name that no kernel set has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be {}", KernelChoice::ALL.map(KernelChoice::name).join(" or "))]
+pub struct UnknownKernels;
+
+impl FromStr for KernelChoice {
+    type Err = UnknownKernels;
+
+    fn from_str(name: &str) -> Result<Self, UnknownKernels> {
+        let mut all = Self::ALL.into_iter();
+        all.find(|choice| choice.name() == name)
+            .ok_or(UnknownKernels)
     }
 }
 

@@ -7,7 +7,8 @@ use evaluation::{LabelScoring, Scoring};
 use tasks::{EvaluationKind, PlanRequest, Task};
 
 use crate::arguments::parse_task;
-use crate::recipe::{ActivationBits, DEFAULT_MODEL};
+use crate::engine_arguments::EngineArguments;
+use crate::recipe::DEFAULT_MODEL;
 
 /// What is measured, on what, and where the figures go.
 #[derive(Args, Clone, Debug)]
@@ -67,9 +68,9 @@ pub struct EvaluateArguments {
     #[arg(long)]
     pub calibrate: bool,
 
-    /// Bits an activation keeps where it meets quantised weights, as the server's flag of that name
-    #[arg(long, value_enum, default_value_t = ActivationBits::Mixed)]
-    pub activation_bits: ActivationBits,
+    /// How prompts are computed
+    #[command(flatten)]
+    pub engine: EngineArguments,
 
     /// Folder for evaluation.json, report.md, report.csv and report.html, and for measurements to go on from
     #[arg(long)]

@@ -2,9 +2,9 @@
 
 use adapters::{DomainProfile, Manifest, write_manifest};
 use engine::{Engine, EngineConfig, LoadOptions, Model, Priority, ScoreRequest};
-use trainer::AdapterArguments;
 use trainer::profile::{ProfileArguments, profile};
 use trainer::recipe::ActivationBits;
+use trainer::{AdapterArguments, EngineArguments};
 
 use crate::workplace::Workplace;
 
@@ -19,8 +19,11 @@ fn arguments(place: &Workplace) -> ProfileArguments {
         data: Some(place.data()),
         train_size: None,
         examples: 512,
-        activation_bits: ActivationBits::Mixed,
-        threads: Some(1),
+        engine: EngineArguments {
+            activation_bits: ActivationBits::Mixed,
+            kernels: None,
+            threads: Some(1),
+        },
     }
 }
 
