@@ -34,7 +34,7 @@ class Run:
 
     def __init__(self, options):
         self.options = options
-        self.model = options.model or next((ROOT / ".cache" / "models").glob("*.gguf"))
+        self.model = options.model or ROOT / ".cache" / "models" / "SmolLM2-135M-Instruct.Q4_1.gguf"
         flags = ["--pretrained", str(options.pretrained), *(["--data", options.data] if options.data else [])]
         self.server = Server({"binary": options.server, "model": str(self.model), "threads": options.threads, "flags": flags})
         names = sorted(folder.name for folder in options.pretrained.iterdir() if folder.is_dir())

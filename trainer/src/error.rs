@@ -37,6 +37,22 @@ pub enum TrainerError {
     /// An evaluation could not be measured.
     #[error(transparent)]
     Evaluation(#[from] evaluation::EvaluationError),
+    /// A file that should hold an evaluation and does not.
+    #[error("{} is no evaluation: {reason}; expected what GET /v1/evaluations/{{id}} answers", path.display())]
+    NoEvaluation {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// Evaluations in which an adapter does not occur as it is now.
+    #[error("the evaluations have no cell of {}, version {version}; measure it first", path.display())]
+    NotMeasured {
+        /// The adapter.
+        path: PathBuf,
+        /// Its version.
+        version: adapters::Version,
+    },
     /// A prompt could not be rendered.
     #[error(transparent)]
     Prompt(#[from] tasks::PromptError),

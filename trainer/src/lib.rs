@@ -14,6 +14,7 @@ pub mod batch;
 pub mod distance;
 pub mod error;
 pub mod evaluate;
+pub mod evaluation_card;
 pub mod examples;
 pub mod export;
 pub mod held_out;

@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand};
 use trainer::TrainArguments;
 use trainer::evaluate::{EvaluateArguments, evaluate};
+use trainer::evaluation_card::{CardArguments, card};
 use trainer::export::{ExportArguments, export};
 use trainer::inspect::{InspectArguments, inspect};
 use trainer::merge::{MergeArguments, merge};
@@ -28,6 +29,8 @@ enum Command {
     Suite(Box<SuiteArguments>),
     /// Measure adapters in and out of their domain and across tasks, as the server does
     Evaluate(Box<EvaluateArguments>),
+    /// Write what the server's evaluations found of an adapter into its model card
+    Card(CardArguments),
     /// Print what an adapter is and how far it moves the base
     Inspect(InspectArguments),
     /// Measure what an adapter's training inputs look like to it, and write that into its manifest
@@ -50,6 +53,7 @@ fn main() -> anyhow::Result<()> {
         Command::Train(arguments) => trainer::run(&arguments).map(drop)?,
         Command::Suite(arguments) => run_suite(&arguments)?,
         Command::Evaluate(arguments) => print!("{}", evaluate(&arguments)?),
+        Command::Card(arguments) => card(&arguments)?,
         Command::Inspect(arguments) => print!("{}", inspect(&arguments)?),
         Command::Profile(arguments) => println!("{}", profile(&arguments)?),
         Command::Merge(arguments) => merge(&arguments)?,

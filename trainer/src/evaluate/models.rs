@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use adapters::{Adapter, AdapterFiles, Manifest};
+use adapters::{Adapter, AdapterFiles};
 use async_trait::async_trait;
 use engine::{Engine, PreparedAdapter};
 use evaluation::{EvaluationError, HeldModel, ModelSource, ModelVersion};
@@ -11,7 +11,7 @@ use tasks::Task;
 
 use super::arguments::EvaluateArguments;
 use crate::error::TrainerError;
-use crate::held_out::HeldOutScore;
+use crate::evaluation_card::held_out;
 use crate::opened::LIMITS;
 
 /// Adapters that fit the base.
@@ -76,19 +76,6 @@ impl Opened {
             weights: Arc::new(engine.prepare(&adapter)),
         })
     }
-}
-
-/// The accuracies of the base, step 0, and of the step that was kept.
-fn held_out(manifest: &Manifest) -> Option<(f64, f64)> {
-    let training = &manifest.training;
-    let scores: Vec<HeldOutScore> =
-        serde_json::from_value(training.get("held_out")?.clone()).ok()?;
-    let best = training.get("best_step")?.as_u64()?;
-    let at = |step: u64| {
-        let score = scores.iter().find(|score| score.step as u64 == step)?;
-        score.accuracy
-    };
-    Some((at(0)?, at(best)?))
 }
 
 #[async_trait]

@@ -1,7 +1,5 @@
 //! What an evaluation leaves behind: files in `--out`, and the cards of the adapters.
 
-use std::path::Path;
-
 use evaluation::report::{self, CardFacts};
 use evaluation::{CellReport, Evaluation};
 use fs_err as fs;
@@ -9,9 +7,7 @@ use fs_err as fs;
 use super::arguments::EvaluateArguments;
 use super::models::Adapters;
 use crate::error::TrainerError;
-
-/// The heading of a model card's last section.
-const HEADING: &str = "## Evaluation\n";
+use crate::evaluation_card::write_section;
 
 /// Writes the reports and the cards that are asked for.
 pub(super) fn write(
@@ -39,21 +35,9 @@ pub(super) fn write(
                 kernels,
                 held_out: adapter.held_out,
             };
-            write_card(path, &report::card(&own, facts))?;
+            write_section(path, &report::card(&own, facts))?;
         }
     }
-    Ok(())
-}
-
-/// Puts a section in the place of the one that a model card has, or behind what it has.
-fn write_card(adapter: &Path, section: &str) -> Result<(), TrainerError> {
-    let path = adapter.join("README.md");
-    let card = match fs::read_to_string(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-        card => card?,
-    };
-    let before = card.split(HEADING).next().unwrap_or_default();
-    fs::write(path, format!("{before}{section}"))?;
     Ok(())
 }
 
