@@ -107,8 +107,8 @@ impl QueryGroups {
             let mut first = 0;
             while first < run * heads {
                 let count = match run * heads - first {
-                    8.. => most,
-                    4..=7 => 4,
+                    remaining if remaining >= most => most,
+                    4.. => 4,
                     remaining => remaining,
                 };
                 self.0.push(QueryGroup { row, first, count });
@@ -140,7 +140,7 @@ pub fn attend_rows<'v, F: Fn(usize) -> KvView<'v> + Sync>(
     assert!(out.len() == count * width && rows.stride >= width);
     assert!(count == 0 || rows.queries.len() >= (count - 1) * rows.stride + width);
     let heads = shape.heads / shape.kv_heads;
-    groups.fill((count, heads, kernels.row_group()), &rows.view);
+    groups.fill((count, heads, kernels.query_group()), &rows.view);
     let groups = groups.0.as_slice();
     let out = SharedPointer(out.as_mut_ptr());
     // Neighbours look at the same head, whose keys and values may still be in the cache of the core.

@@ -112,7 +112,16 @@ impl KernelChoice {
         }
     }
 
-    /// Rows that share one pass over weights or keys.
+    /// Queries that share one pass over keys: as many as leave their sums in registers.
+    pub(super) fn query_group(self) -> usize {
+        match self {
+            Self::Avx512Vnni => 8,
+            Self::Avx2 => 3,
+            Self::Portable => 4,
+        }
+    }
+
+    /// Rows that share one pass over weights.
     pub(super) fn row_group(self) -> usize {
         match self {
             Self::Avx512Vnni => 8,
