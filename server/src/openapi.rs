@@ -1,8 +1,10 @@
 //! The OpenAPI document, made from the handlers. Each handler describes itself; here is only what they share.
 
-use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
-use utoipa::{IntoResponses, Modify, OpenApi, ToSchema};
+mod modifiers;
 
+use utoipa::{IntoResponses, OpenApi, ToSchema};
+
+use self::modifiers::{AnswerHeaders, BearerKey, OverlappingKinds};
 use crate::error::ErrorBody;
 use crate::routes::dialects::{generate, llama_cpp, open_inference, sglang, tgi, vllm};
 use crate::routes::{
@@ -88,7 +90,7 @@ use crate::routes::{
         operations::version,
         operations::openapi,
     ),
-    modifiers(&BearerKey),
+    modifiers(&BearerKey, &OverlappingKinds, &AnswerHeaders),
     // A server without keys needs none.
     security((), ("key" = []))
 )]
@@ -134,18 +136,6 @@ pub enum InferenceErrors {
     /// The server is draining; see `Retry-After`.
     #[response(status = 503)]
     Draining(#[to_schema] ErrorBody),
-}
-
-struct BearerKey;
-
-impl Modify for BearerKey {
-    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
-        let components = document.components.get_or_insert_default();
-        components.add_security_scheme(
-            "key",
-            SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)),
-        );
-    }
 }
 
 /// The document as it is committed: pretty JSON with a line break at its end.
