@@ -1,11 +1,13 @@
 """How long an evaluation takes, and what users notice of it.
 
     python bench/evaluation.py SERVER --data DIR --adapters sentiment-ft --shots 0,2 --alone
-    python bench/evaluation.py SERVER --data DIR --adapters all --limit 50 --clients 2
+    python bench/evaluation.py SERVER --data DIR --adapters all --base --limit 50 --clients 2
+    python bench/evaluation.py SERVER --data DIR --adapters sentiment-ft --shots 0,2 --limit 5 --kills 5
 
 With --alone nothing else runs: the time, by stage, and examples per second. Without, clients send short completions one after another, first to an idle
 server and then until the evaluation has ended, and the 99th percentiles of both times are compared; exit code 1 when one is more than FACTOR times that of
-the idle server, or a request fails.
+the idle server, or a request fails. With --kills the server is killed (SIGKILL) so many times, evenly spread over the evaluation, and started again on the
+same store; what is found must equal what an evaluation finds that nothing interrupts.
 """
 
 import argparse
@@ -36,9 +38,15 @@ class Run:
         self.options = options
         self.model = options.model or ROOT / ".cache" / "models" / "SmolLM2-135M-Instruct.Q4_1.gguf"
         flags = ["--pretrained", str(options.pretrained), *(["--data", options.data] if options.data else [])]
-        self.server = Server({"binary": options.server, "model": str(self.model), "threads": options.threads, "flags": flags})
+        self.setup = {"binary": options.server, "model": str(self.model), "threads": options.threads, "flags": flags}
+        self.server = Server(self.setup)
         names = sorted(folder.name for folder in options.pretrained.iterdir() if folder.is_dir())
         self.adapters = names if options.adapters == "all" else options.adapters.split(",")
+
+    def renew(self):
+        """Another server, with an empty store."""
+        self.server.stop()
+        self.server = Server(self.setup)
 
     def request(self):
         """The body of the evaluation: every data set for every model, whatever it was trained for."""
@@ -60,13 +68,17 @@ class Run:
     def look(self, evaluation):
         return call(self.server.port, "GET", f"/v1/evaluations/{evaluation}")[1]
 
-    def wait(self, evaluation):
-        """Follows an evaluation to its end, with a line of progress."""
+    def wait(self, evaluation, kills=0):
+        """Follows an evaluation to its end, with a line of progress; the server is killed that many times meanwhile."""
+        killed = 0
         while True:
             record = self.look(evaluation)
             if record["status"] not in ("queued", "running"):
                 return record
             progress = record["progress"]
+            if killed < kills and progress["examples_done"] >= progress["examples_total"] * (killed + 1) / (kills + 1):
+                self.server.crash()
+                killed += 1
             if sys.stderr.isatty():
                 left = progress["estimated_seconds_left"]
                 print(f"\r  {progress['examples_done']} of {progress['examples_total']} examples, {left or 0:.0f} s left   ", end="", file=sys.stderr, flush=True)
@@ -120,7 +132,12 @@ def measure(run):
     options = run.options
     result = {"machine": machine(), "date": datetime.date.today().isoformat(), "kernels": call(run.server.port, "GET", "/version")[1]["kernels"], "request": run.request()}
     began = time.perf_counter()
-    if options.alone:
+    if options.kills:
+        whole = run.wait(run.start())
+        run.renew()
+        record = run.wait(run.start(), options.kills)
+        result["kills"], result["equal"] = options.kills, record["cells"] == whole["cells"]
+    elif options.alone:
         record = run.wait(run.start())
     else:
         traffic_while(run, options.clients, lambda: time.sleep(5))
@@ -150,9 +167,10 @@ def main():
     parser.add_argument("--idle-seconds", type=int, default=IDLE_SECONDS, help=f"how long the idle server is measured ({IDLE_SECONDS})")
     parser.add_argument("--threads", type=int, default=2, help="the server's (2)")
     parser.add_argument("--alone", action="store_true", help="no clients: how long it takes")
-    parser.add_argument("--out", type=pathlib.Path, help="file for the result (bench/results/evaluation-alone.json or …-beside.json)")
+    parser.add_argument("--kills", type=int, default=0, help="kill the server so many times and compare what is found (0)")
+    parser.add_argument("--out", type=pathlib.Path, help="file for the result (bench/results/evaluation-alone.json, …-kills.json or …-beside.json)")
     options = parser.parse_args()
-    out = options.out or ROOT / "bench" / "results" / f"evaluation-{'alone' if options.alone else 'beside'}.json"
+    out = options.out or ROOT / "bench" / "results" / f"evaluation-{'alone' if options.alone else 'kills' if options.kills else 'beside'}.json"
     run = Run(options)
     try:
         result = measure(run)
@@ -160,6 +178,8 @@ def main():
         run.server.stop()
     out.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
+    if result.get("equal") is False:
+        sys.exit("evaluation.py: the interrupted evaluation found something else")
     slow = [name for name, ratio in result.get("ratios", {}).items() if ratio > FACTOR]
     if result["status"] != "completed" or result.get("errors") or slow:
         sys.exit(f"evaluation.py: {result['status']}, {len(result.get('errors', []))} failed requests, over {FACTOR} times idle: {slow}")

@@ -28,13 +28,17 @@ class Server:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        log = open(pathlib.Path(self.folder) / "server.log", "wb")
-        command = [setup["binary"], "--host", "127.0.0.1", "--port", str(self.port), "--model", setup["model"]]
-        command += ["--store", f"{self.folder}/store", "--threads", str(setup["threads"]), "--log-level", "warn", *setup["flags"]]
+        self.command = [setup["binary"], "--host", "127.0.0.1", "--port", str(self.port), "--model", setup["model"]]
+        self.command += ["--store", f"{self.folder}/store", "--threads", str(setup["threads"]), "--log-level", "warn", *setup["flags"]]
+        self.launch()
+
+    def launch(self):
+        """Starts the process and waits until it is ready."""
+        log = open(pathlib.Path(self.folder) / "server.log", "ab")
         # The settings of the caller's shell are for the caller's server.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("QUICKCHANGE_")}
         began = time.perf_counter()
-        self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+        self.process = subprocess.Popen(self.command, stdout=log, stderr=log, env=environment)
         log.close()
         try:
             self.wait(began + 60)
@@ -70,6 +74,12 @@ class Server:
         if status not in (200, 201):
             raise RuntimeError(f"adapter {name} was answered {status}: {answer}")
         return took, answer.get("report", {}).get("load_ms")
+
+    def crash(self):
+        """Kills the process without a warning, and starts another on what it left."""
+        self.process.kill()
+        self.process.wait()
+        self.launch()
 
     def stop(self):
         """Ends the process and removes its store."""
