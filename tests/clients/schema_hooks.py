@@ -8,7 +8,7 @@ import os
 
 import hypothesis.strategies
 import schemathesis
-from schema_words import PRETRAINED, VERSIONS, Vocabulary, ask
+from schema_words import KEPT, PRETRAINED, VERSIONS, Vocabulary, ask, pause
 
 NARROWED = os.environ["SCHEMA_NARROWED"] == "yes"
 METHODS = ("get", "put", "post", "delete")
@@ -76,6 +76,12 @@ def put_back():
             ask("PUT", f"/v1/adapters/{name}", json={"path": folder})
     for name in there - VERSIONS.keys():
         ask("DELETE", f"/v1/adapters/{name}")
+    added = {dataset["id"] for dataset in ask("GET", "/v1/datasets").json()["data"] if dataset["uploaded"]}
+    if KEPT["name"] not in added:
+        ask("POST", "/v1/datasets", json=KEPT)
+    for name in added - {KEPT["name"]}:
+        ask("DELETE", f"/v1/datasets/{name}")
+    pause()
 
 
 def files(name):
@@ -84,6 +90,9 @@ def files(name):
     return hypothesis.strategies.sampled_from([content, content[:-1], b"{}"])
 
 
+RECORD = b'{"input": "One", "output": "positive"}\n'
+
+schemathesis.openapi.format("records", hypothesis.strategies.sampled_from([RECORD, RECORD * 2, b"[]", RECORD[:-3]]))
 schemathesis.openapi.format("adapter-config", files("adapter_config.json"))
 schemathesis.openapi.format("adapter-weights", files("adapter_model.safetensors"))
 schemathesis.openapi.format("adapter-manifest", files("manifest.json"))

@@ -14,6 +14,10 @@ VERSIONS = {folder.name: [folder.name] for folder in PRETRAINED.iterdir()} | {"s
 # Adapters whose versions cases change.
 MANAGED = ["sentiment-ft", "question-ft"]
 FOLDERS = ["sentiment-ft", "question-fticl", "summary-ft", "no-such-folder", "../outside"]
+# A data set that is there, and comes back when a case removes it.
+KEPT = {"name": "kept", "task": "sentiment", "domain": "out", "examples": [{"input": "One", "output": "positive"}, {"input": "Two", "output": "negative"}]}
+# An evaluation that takes long, and is paused.
+LONG = {"kind": "matrix", "adapters": ["base", "sentiment-ft", "summary-ft"], "datasets": ["xsum", "amazon", "socialqa"]}
 WORDS = {"type": "string", "pattern": "^[a-z]{1,12}( [a-z]{1,12}){0,5}$"}
 # Text of every kind that is not long: a prompt of a thousand tokens takes as long as a hundred cases.
 TEXT = {"type": "string", "minLength": 1, "maxLength": 40}
@@ -23,6 +27,13 @@ def ask(method, route, **arguments):
     answer = requests.request(method, ADDRESS + route, timeout=TIMEOUT, **arguments)
     answer.raise_for_status()
     return answer
+
+
+def pause():
+    """Pauses what a case resumed: it would take the machine."""
+    for evaluation in ask("GET", "/v1/evaluations").json()["data"]:
+        if evaluation["adapters"] == LONG["adapters"] and evaluation["status"] in ("queued", "running"):
+            ask("POST", f"/v1/evaluations/{evaluation['id']}/pause")
 
 
 def one_of(*values):
@@ -99,6 +110,9 @@ class Vocabulary:
         self.model = one_of(base, *adapters[:3], f"{base}:{adapters[0]}", f"sentiment-ft@{versions[0][:8]}", "nobody")
         self.everywhere = SAMPLING | PROMPTS | self.names(adapters)
         self.on_routes = self.routes(base, self.evaluation())
+        ask("POST", "/v1/datasets", json=KEPT)
+        self.long = ask("POST", "/v1/evaluations", json=LONG).json()["id"]
+        pause()
 
     def names(self, adapters):
         weights = {name: between(0.1, 2, "number") for name in adapters[:2]}
@@ -133,11 +147,17 @@ class Vocabulary:
         bias = several({"type": "array", "prefixItems": [TOKEN, between(-9, 9, "number")], "minItems": 2, "maxItems": 2})
         shapes = several(any_of(WORDS, named(input_1=WORDS, input_2=WORDS)))
         evaluations = {"prompts": several(between(0, 1), 1)}
+        records = several(named(input=WORDS, output=one_of("positive", "negative", "neither")))
         return {
             "POST /v1/completions": {"logprobs": between(0, 3)},
             "POST /v1/classify": {"prompt": between(0, 2), "shots": between(0, 2), "inputs": shapes},
             "POST /v1/evaluations/": evaluations | {"kind": {"type": "null"}},
             "POST /v1/evaluations": evaluations | {"kind": kinds},
+            "POST /v1/datasets": {
+                "name": one_of("kept", "another", "not a name"),
+                "domain": one_of("in", "out", "elsewhere"),
+                **dict.fromkeys(("examples", "demonstrations"), records),
+            },
             "POST /v1/adapters/{name}": {"evaluation": one_of(evaluation, "eval_0")},
             # The path has the name already.
             "PUT /v1/adapters/{name}": {"name": {"type": "null"}},
@@ -178,6 +198,10 @@ class Vocabulary:
     def parameter(self, route, name, schema):
         if name == "model" or route == "/v1/models/{id}":
             return self.model if "{version}" not in route else one_of(*MANAGED, "nobody")
+        if route.startswith("/v1/datasets/"):
+            return one_of(KEPT["name"], "amazon", "nothing")
+        if route.endswith(("/pause", "/resume")):
+            return one_of(self.long, "eval_0")
         known = {
             "name": one_of(*MANAGED, "nobody"),
             "version": self.version,
@@ -187,6 +211,8 @@ class Vocabulary:
 
     def body(self, route, schema, name=None):
         """The schema of a request or of a part of it, narrowed."""
+        if name in ("examples", "demonstrations") and schema.get("format") == "binary":
+            return {"type": "string", "format": "records"}
         found = self.found(route, name)
         if found is not None:
             return any_of(found, {"type": "null"}) if "null" in schema.get("type", ()) and name not in ALWAYS else found
