@@ -10,8 +10,8 @@ use std::time::Instant;
 
 use adapters::{Adapter, LoraConfig, LoraModule, Manifest, Projection};
 use engine::{
-    Engine, EngineConfig, GenerateEvent, GenerateRequest, KernelChoice, LoadOptions, Model,
-    PreparedAdapter, Priority, Resolution, Sampling,
+    Engine, EngineConfig, GenerateEvent, GenerateRequest, LoadOptions, Model, PreparedAdapter,
+    Priority, Resolution, Sampling,
 };
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
