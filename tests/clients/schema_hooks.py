@@ -8,7 +8,7 @@ import os
 
 import hypothesis.strategies
 import schemathesis
-from schema_words import KEPT, PRETRAINED, VERSIONS, Vocabulary, ask, pause
+from schema_words import KEPT, PRETRAINED, VERSIONS, Vocabulary, ask
 
 NARROWED = os.environ["SCHEMA_NARROWED"] == "yes"
 METHODS = ("get", "put", "post", "delete")
@@ -81,7 +81,6 @@ def put_back():
         ask("POST", "/v1/datasets", json=KEPT)
     for name in added - {KEPT["name"]}:
         ask("DELETE", f"/v1/datasets/{name}")
-    pause()
 
 
 def files(name):

@@ -16,8 +16,6 @@ MANAGED = ["sentiment-ft", "question-ft"]
 FOLDERS = ["sentiment-ft", "question-fticl", "summary-ft", "no-such-folder", "../outside"]
 # A data set that is there, and comes back when a case removes it.
 KEPT = {"name": "kept", "task": "sentiment", "domain": "out", "examples": [{"input": "One", "output": "positive"}, {"input": "Two", "output": "negative"}]}
-# An evaluation that takes long, and is paused.
-LONG = {"kind": "matrix", "adapters": ["base", "sentiment-ft", "summary-ft"], "datasets": ["xsum", "amazon", "socialqa"]}
 WORDS = {"type": "string", "pattern": "^[a-z]{1,12}( [a-z]{1,12}){0,5}$"}
 # Text of every kind that is not long: a prompt of a thousand tokens takes as long as a hundred cases.
 TEXT = {"type": "string", "minLength": 1, "maxLength": 40}
@@ -27,13 +25,6 @@ def ask(method, route, **arguments):
     answer = requests.request(method, ADDRESS + route, timeout=TIMEOUT, **arguments)
     answer.raise_for_status()
     return answer
-
-
-def pause():
-    """Pauses what a case resumed: it would take the machine."""
-    for evaluation in ask("GET", "/v1/evaluations").json()["data"]:
-        if evaluation["adapters"] == LONG["adapters"] and evaluation["status"] in ("queued", "running"):
-            ask("POST", f"/v1/evaluations/{evaluation['id']}/pause")
 
 
 def one_of(*values):
@@ -111,8 +102,8 @@ class Vocabulary:
         self.everywhere = SAMPLING | PROMPTS | self.names(adapters)
         self.on_routes = self.routes(base, self.evaluation())
         ask("POST", "/v1/datasets", json=KEPT)
-        self.long = ask("POST", "/v1/evaluations", json=LONG).json()["id"]
-        pause()
+        # One to be paused again and again, and one to go on.
+        self.paused, self.waiting = self.evaluation(paused=True), self.evaluation(paused=True)
 
     def names(self, adapters):
         weights = {name: between(0.1, 2, "number") for name in adapters[:2]}
@@ -180,10 +171,14 @@ class Vocabulary:
             "POST /v1/replay": self.receipts(base),
         }
 
-    def evaluation(self):
-        """One that has been done, for gates to look at."""
-        body = {"kind": "in_domain", "adapters": ["sentiment-ft"], "datasets": ["amazon"], "limit": 2}
-        return ask("POST", "/v1/evaluations", json=body).json()["id"]
+    def evaluation(self, paused=False):
+        """One that will be done, for gates to look at, or one that is paused at once."""
+        size = {} if paused else {"limit": 2}
+        body = {"kind": "in_domain", "adapters": ["sentiment-ft"], "datasets": ["amazon"]} | size
+        evaluation = ask("POST", "/v1/evaluations", json=body).json()["id"]
+        if paused:
+            ask("POST", f"/v1/evaluations/{evaluation}/pause")
+        return evaluation
 
     def receipts(self, base):
         """Requests that were answered, and the receipts of their answers; any of the two go together."""
@@ -200,8 +195,10 @@ class Vocabulary:
             return self.model if "{version}" not in route else one_of(*MANAGED, "nobody")
         if route.startswith("/v1/datasets/"):
             return one_of(KEPT["name"], "amazon", "nothing")
-        if route.endswith(("/pause", "/resume")):
-            return one_of(self.long, "eval_0")
+        if route.endswith("/pause"):
+            return one_of(self.paused, "eval_0")
+        if route.endswith("/resume"):
+            return one_of(self.waiting, "eval_0")
         known = {
             "name": one_of(*MANAGED, "nobody"),
             "version": self.version,
