@@ -59,7 +59,7 @@ openapi: ## write openapi/openapi.json anew from the handlers
 	mv openapi/openapi.json.new openapi/openapi.json
 
 .PHONY: test-clients
-test-clients: model ## drive a release server with the tools of others: openai, lm-evaluation-harness, schemathesis, PEFT, clients of TGI, LoRAX and Triton; hold every architecture to transformers (.ci/run takes the quick ones)
+test-clients: model ## drive a release server with the tools of others: openai, LiteLLM, LangChain, lm-evaluation-harness, schemathesis, load generators, PEFT, clients of TGI, LoRAX and Triton; hold every architecture to transformers (.ci/run takes the quick ones)
 	@tests/clients/run
 
 .PHONY: bench
