@@ -23,8 +23,8 @@ import workloads
 from adapters import Shapes
 from closed_loop import answers
 from load_client import Request, call
-from peers.quickchange import Server
-from run import ROOT, machine
+from machine import ROOT, machine
+from server_process import Server
 
 FACTOR = 2.0
 WORDS, TOKENS = 48, 32

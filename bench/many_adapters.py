@@ -27,9 +27,9 @@ import workloads
 from adapters import Shapes
 from closed_loop import Progress, answers
 from load_client import Request, call, multipart
-from peers.quickchange import Server
+from machine import ROOT, machine
 from peers.worker import memory_of
-from run import ROOT, machine
+from server_process import Server
 
 FLAG = "--adapter-memory-bytes"
 PREFIX = "quickchange_adapter_"

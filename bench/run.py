@@ -20,9 +20,9 @@ import adapters
 import chart
 import report
 import workloads
+from machine import ROOT, machine
 from peers.worker import BENCH, Failed, Worker
 
-ROOT = BENCH.parent
 # Mean difference of a log-probability among a peer's five likeliest tokens. llama.cpp's activations have 8 bits, which alone is 0.1 on average
 # and now and then 0.3; more than this on average is a wrong answer, not rounding.
 AGREEMENT = 0.25
@@ -212,21 +212,6 @@ def peers_of(options):
         if not peers:
             raise SystemExit(f"run.py: no peer's name contains one of {options.only!r}")
     return peers
-
-
-def machine():
-    """What the figures belong to."""
-    processor = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
-    flags = set(re.search(r"flags\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())[1].split())
-    memory = re.search(r"MemTotal:\s*(\d+)", pathlib.Path("/proc/meminfo").read_text())
-    return {
-        "processor": processor[1] if processor else platform.machine(),
-        "cores": os.cpu_count(),
-        "features": [name for name in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8") if name in flags],
-        "memory_gib": round(int(memory[1]) / 2**20),
-        "system": platform.platform(),
-        "load_before": os.getloadavg()[0],
-    }
 
 
 def versions():

@@ -24,9 +24,10 @@ import workloads
 from adapters import Shapes
 from closed_loop import Progress, answers
 from load_client import Request, call, multipart
-from peers.quickchange import Server
+from machine import ROOT, machine
 from peers.worker import memory_of
-from run import ROOT, Bench, machine
+from run import Bench
+from server_process import Server
 
 NAME = "exchanged"
 VERSIONS = 3
