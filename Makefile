@@ -71,6 +71,11 @@ deny: ## check licences, sources and duplicates of the dependencies (needs cargo
 	@$(CARGO) deny --version >/dev/null 2>&1 || { echo "make deny: cargo-deny is not installed; cargo install --locked cargo-deny" >&2; exit 1; }
 	$(CARGO) deny check bans licenses sources
 
+.PHONY: check-deploy
+check-deploy: model ## check the dashboard, the alerts and their tests, then all of them against a server and a Prometheus that run (needs Debian's package prometheus)
+	$(CARGO) build --release --locked --package server
+	deploy/check
+
 # Ten adapters, two for each task: those of summaries, whose inputs are the longest, from one pass over the examples, the others from two.
 # DATA is the folder of the paper's data sets, OUT where they go; started again, it goes on where it stopped.
 OUT ?= .cache/pretrained
