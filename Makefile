@@ -66,6 +66,13 @@ test-clients: model ## drive a release server with the tools of others: openai, 
 bench: model ## measure the server against llama.cpp and PyTorch + PEFT in turns and write bench/RESULTS.md (make bench BENCH=--quick: 5 minutes)
 	@bench/start $(BENCH)
 
+MINUTES ?= 30
+
+.PHONY: soak
+soak: model ## do everything to a release server that clients do, at once, and check all the while what must hold: make soak MINUTES=30
+	$(CARGO) build --release --locked --package server
+	python3 bench/soak.py "$(or $(CARGO_TARGET_DIR),target)/release/server" --minutes $(MINUTES) --model "$(model_file)"
+
 .PHONY: deny
 deny: ## check licences, sources and duplicates of the dependencies (needs cargo-deny)
 	@$(CARGO) deny --version >/dev/null 2>&1 || { echo "make deny: cargo-deny is not installed; cargo install --locked cargo-deny" >&2; exit 1; }
