@@ -4,6 +4,7 @@
 //! Here belong: parsing and writing of adapter directories, every check that can be made without
 //! running the model, names, versions, manifests, leases. Here do not belong: tensors of the base
 //! model, prompts and labels, HTTP. The registry holds weights of a type it knows nothing about.
+#![forbid(unsafe_code)]
 
 mod adapter;
 mod arrival;

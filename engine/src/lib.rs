@@ -3,6 +3,7 @@
 //!
 //! One thread owns the model ([`Engine::start`]); everybody else holds an [`Engine`] handle and talks to it through a
 //! bounded queue. What does not belong here: HTTP, adapter files (see `adapters`), prompts of tasks (see `tasks`).
+#![deny(unsafe_code)]
 
 mod adapter;
 mod batch;

@@ -4,6 +4,7 @@
 //! record of what was found, and the reports made of it. What is asked and how answers are scored is for `tasks`. Whoever runs a plan
 //! (the server with jobs that can be paused, the trainer from a command line) says where the models come from and keeps the record:
 //! nothing here knows of HTTP or of stores.
+#![forbid(unsafe_code)]
 
 mod cell;
 mod cell_report;

@@ -5,6 +5,7 @@
 //!
 //! A request goes through [`routes`] (every route on one page) to one handler, which reads it, calls `inference`, `loading` or
 //! `evaluation`, and answers. Every failure is an [`error::ApiError`].
+#![forbid(unsafe_code)]
 
 pub mod application;
 pub mod authorization;

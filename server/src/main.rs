@@ -1,4 +1,5 @@
 //! The command line of the server: serve, or print the OpenAPI document.
+#![forbid(unsafe_code)]
 
 use anyhow::{Context, Result};
 use clap::{Args, CommandFactory, FromArgMatches, Subcommand};

@@ -5,6 +5,7 @@
 //! tensors, tokens, models or HTTP: the trainer and the server meet this crate with text and label indices only.
 //!
 //! Scales, everywhere: accuracy, macro-F1 and ROUGE lie in 0..=1, BLEU lies in 0..=100.
+#![forbid(unsafe_code)]
 
 mod catalog;
 mod data_error;

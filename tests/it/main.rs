@@ -1,6 +1,7 @@
 //! The one integration binary. Each file asks one part of the public HTTP surface, through `harness`, of a server that runs in
 //! this process on a free port, or in one of its own that is killed, with a tiny model of random weights or, where a test says so,
 //! the real one.
+#![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod adapters;

@@ -8,6 +8,7 @@
 //! killed. The way of one step: [`batch`] flattens examples into rows without padding, rows that every example starts with only
 //! once; [`model`] runs them through one candle operation per decoder layer and a loss over the completion tokens;
 //! [`optimizer`] clips the gradients and moves the factors in [`parameters`].
+#![forbid(unsafe_code)]
 
 pub mod arguments;
 pub mod batch;

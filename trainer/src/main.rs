@@ -1,4 +1,5 @@
 //! The command `trainer`: parses arguments, sets up logging, reports errors. The work is in the library.
+#![forbid(unsafe_code)]
 
 use clap::{Parser, Subcommand};
 use trainer::TrainArguments;

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use adapters::{Adapter, AdapterFiles, BaseModel, Limits};
 use clap::Args;
 use engine::gguf::GgufFile;
+use engine::kernels::float_product::{Matrix, MatrixMut, Product, multiply};
 use engine::{DenseWeights, LoadError, ModelConfig};
 
 use crate::error::TrainerError;
 use crate::frozen::describe;
-use crate::operations::matrix::{Matrix, MatrixMut, Product, multiply};
 use crate::recipe::DEFAULT_MODEL;
 
 /// Nobody but the owner of the machine reads adapters here, so only what cannot be meant is refused.

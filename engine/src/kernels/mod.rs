@@ -3,12 +3,17 @@
 //!
 //! Every kernel computes a row by the same operations in the same order whatever rows stand beside it, so a result is
 //! the same bits alone or in any batch. What does not belong here: what the numbers mean.
+#![expect(
+    unsafe_code,
+    reason = "instruction sets, memory that threads share, and mapped files"
+)]
 
 mod activation;
 mod arena;
 mod attention;
 mod dense;
 mod elementwise;
+pub mod float_product;
 mod mapped;
 mod norm;
 mod packed;

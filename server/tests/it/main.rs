@@ -1,4 +1,5 @@
 //! The command `server` as a shell sees it.
+#![forbid(unsafe_code)]
 
 use std::process::{Command, Output};
 

@@ -4,10 +4,10 @@
 //! backward computes them again, block by block. Tasks run per segment and key head; gradients of a shared prefix are
 //! collected per task and added in segment order, so the result does not depend on how threads were scheduled.
 
+use engine::kernels::float_product::{Matrix, MatrixMut, Product, multiply};
 use rayon::prelude::*;
 
 use super::exponential::exponential;
-use super::matrix::{Matrix, MatrixMut, Product, multiply};
 use super::rms_norm::sum_by_lanes;
 use crate::segments::{Segment, Segments};
 

@@ -3,10 +3,10 @@
 //! The weight of a group is its projections' weights stacked (query, key, value; or gate, up), so that the input is
 //! read once. The frozen weight gets no gradient, and nobody asks for one.
 
+use engine::kernels::float_product::{Matrix, MatrixMut, Product, multiply};
 use rayon::prelude::*;
 
 use super::frozen_matrix::FrozenMatrix;
-use super::matrix::{Matrix, MatrixMut, Product, multiply};
 use crate::layout::GroupLayout;
 
 /// Drops inputs of the low-rank path at random, scaling the rest by `1 / (1 − probability)`.

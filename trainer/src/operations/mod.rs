@@ -8,7 +8,6 @@ pub(crate) mod exponential;
 pub(crate) mod frozen_matrix;
 pub(crate) mod head_loss;
 pub(crate) mod lora_linear;
-pub(crate) mod matrix;
 pub(crate) mod rms_norm;
 pub(crate) mod rotary;
 pub(crate) mod swiglu;

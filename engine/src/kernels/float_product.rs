@@ -1,11 +1,11 @@
-//! Single-precision matrix products on strided views, through the `gemm` crate.
+//! Single-precision matrix products on strided views, through the `gemm` crate. Training is made of them; serving has products of
+//! its own.
 //!
-//! The only place of this crate that is `unsafe`: the views check their bounds when they are made, so a product cannot
-//! read or write outside its slices.
+//! The views check their bounds when they are made, so a product cannot read or write outside its slices.
 
 /// A read-only view of `rows × columns` values.
 #[derive(Clone, Copy)]
-pub(crate) struct Matrix<'a> {
+pub struct Matrix<'a> {
     data: &'a [f32],
     rows: usize,
     columns: usize,
@@ -15,12 +15,15 @@ pub(crate) struct Matrix<'a> {
 
 impl<'a> Matrix<'a> {
     /// A dense row-major matrix.
-    pub(crate) fn new(data: &'a [f32], rows: usize, columns: usize) -> Self {
+    ///
+    /// # Panics
+    /// When `data` is too short.
+    pub fn new(data: &'a [f32], rows: usize, columns: usize) -> Self {
         Self::strided(data, rows, columns, columns)
     }
 
     /// A row-major matrix whose rows begin `row_stride` values apart.
-    pub(crate) fn strided(data: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
+    pub fn strided(data: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
         check_span(data.len(), rows, columns, row_stride);
         Self {
             data,
@@ -32,17 +35,17 @@ impl<'a> Matrix<'a> {
     }
 
     /// Number of rows.
-    pub(crate) fn rows(&self) -> usize {
+    pub fn rows(&self) -> usize {
         self.rows
     }
 
     /// Number of columns.
-    pub(crate) fn columns(&self) -> usize {
+    pub fn columns(&self) -> usize {
         self.columns
     }
 
     /// The same values with rows and columns exchanged.
-    pub(crate) fn transposed(self) -> Self {
+    pub fn transposed(self) -> Self {
         Self {
             rows: self.columns,
             columns: self.rows,
@@ -54,7 +57,7 @@ impl<'a> Matrix<'a> {
 }
 
 /// A writable row-major view of `rows × columns` values.
-pub(crate) struct MatrixMut<'a> {
+pub struct MatrixMut<'a> {
     data: &'a mut [f32],
     rows: usize,
     columns: usize,
@@ -63,17 +66,12 @@ pub(crate) struct MatrixMut<'a> {
 
 impl<'a> MatrixMut<'a> {
     /// A dense row-major matrix.
-    pub(crate) fn new(data: &'a mut [f32], rows: usize, columns: usize) -> Self {
+    pub fn new(data: &'a mut [f32], rows: usize, columns: usize) -> Self {
         Self::strided(data, rows, columns, columns)
     }
 
     /// A row-major matrix whose rows begin `row_stride` values apart.
-    pub(crate) fn strided(
-        data: &'a mut [f32],
-        rows: usize,
-        columns: usize,
-        row_stride: usize,
-    ) -> Self {
+    pub fn strided(data: &'a mut [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
         check_span(data.len(), rows, columns, row_stride);
         Self {
             data,
@@ -86,36 +84,36 @@ impl<'a> MatrixMut<'a> {
 
 /// How a product meets what its destination held.
 #[derive(Clone, Copy)]
-pub(crate) struct Product {
+pub struct Product {
     /// Factor of the product.
-    pub(crate) scale: f32,
+    pub scale: f32,
     /// Add to the destination instead of overwriting it.
-    pub(crate) accumulate: bool,
+    pub accumulate: bool,
     /// Spread over the threads of the current rayon pool.
-    pub(crate) parallel: bool,
+    pub parallel: bool,
 }
 
 impl Product {
     /// Overwrites the destination, on all threads.
-    pub(crate) const WRITE: Self = Self {
+    pub const WRITE: Self = Self {
         scale: 1.0,
         accumulate: false,
         parallel: true,
     };
     /// Adds to the destination, on all threads.
-    pub(crate) const ADD: Self = Self {
+    pub const ADD: Self = Self {
         scale: 1.0,
         accumulate: true,
         parallel: true,
     };
 
     /// The same with another factor.
-    pub(crate) const fn scaled(self, scale: f32) -> Self {
+    pub const fn scaled(self, scale: f32) -> Self {
         Self { scale, ..self }
     }
 
     /// The same on the calling thread alone.
-    pub(crate) const fn on_one_thread(self) -> Self {
+    pub const fn on_one_thread(self) -> Self {
         Self {
             parallel: false,
             ..self
@@ -125,13 +123,9 @@ impl Product {
 
 /// `destination = [destination +] scale · left · right`.
 ///
-/// Panics when the shapes do not chain: callers derive all three from one configuration.
-pub(crate) fn multiply(
-    destination: MatrixMut<'_>,
-    left: Matrix<'_>,
-    right: Matrix<'_>,
-    product: Product,
-) {
+/// # Panics
+/// When the shapes do not chain: callers derive all three from one configuration.
+pub fn multiply(destination: MatrixMut<'_>, left: Matrix<'_>, right: Matrix<'_>, product: Product) {
     assert_eq!(left.columns, right.rows, "inner dimensions of a product");
     assert_eq!(
         (destination.rows, destination.columns),
