@@ -4,6 +4,7 @@ import os
 import pathlib
 import platform
 import re
+import subprocess
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -21,3 +22,8 @@ def machine():
         "system": platform.platform(),
         "load_before": os.getloadavg()[0],
     }
+
+
+def commit():
+    """Of this repository, and whether files differ from it."""
+    return subprocess.run(["git", "-C", str(ROOT), "describe", "--always", "--dirty"], capture_output=True, text=True).stdout.strip()

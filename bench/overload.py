@@ -23,7 +23,7 @@ import time
 import timing
 from closed_loop import Progress
 from load_client import call
-from machine import ROOT, machine
+from machine import ROOT, commit, machine
 from server_process import Server
 from traffic.arrivals import Arrival, Arrivals
 from traffic.cases import words
@@ -259,6 +259,7 @@ def main():
         "command": shlex.join(["python3", "bench/overload.py", *sys.argv[1:]]),
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "machine": machine(),
+        "commit": commit(),
         "server": subprocess.run([options.server, "--version"], capture_output=True, text=True).stdout.strip(),
     }
     found = Overload(options).run()

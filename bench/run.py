@@ -20,7 +20,7 @@ import adapters
 import chart
 import report
 import workloads
-from machine import ROOT, machine
+from machine import ROOT, commit, machine
 from peers.worker import BENCH, Failed, Worker
 
 # Mean difference of a log-probability among a peer's five likeliest tokens. llama.cpp's activations have 8 bits, which alone is 0.1 on average
@@ -216,8 +216,7 @@ def peers_of(options):
 
 def versions():
     """Of this repository and of the interpreter."""
-    commit = subprocess.run(["git", "-C", str(ROOT), "describe", "--always", "--dirty"], capture_output=True, text=True).stdout.strip()
-    found = {"commit": commit, "python": platform.python_version()}
+    found = {"commit": commit(), "python": platform.python_version()}
     return found | {name: importlib.metadata.version(name) for name in ("llama_cpp_python", "torch", "transformers", "peft")}
 
 

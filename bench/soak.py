@@ -19,7 +19,7 @@ import sys
 import time
 
 from closed_loop import Progress
-from machine import ROOT, machine
+from machine import ROOT, commit, machine
 from server_process import Server
 from traffic.actions import Crowd, StalledReader, User, Vandal, World
 from traffic.cases import cases, comparisons, essence, version_of
@@ -277,6 +277,7 @@ def main():
         "command": shlex.join(["python3", "bench/soak.py", *sys.argv[1:]]),
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "machine": machine(),
+        "commit": commit(),
         "server": subprocess.run([options.server, "--version"], capture_output=True, text=True).stdout.strip(),
     }
     soak = Soak(options)

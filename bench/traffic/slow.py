@@ -126,8 +126,8 @@ def ask(connections, seconds):
     return answered
 
 
-def stop_reading(port, count, body):
-    """`count` streams whose readers take the first bytes and no more; their sockets."""
+def streams(port, count, body):
+    """`count` streams of whose answers the first bytes have been read, with little room for more; their sockets."""
     found = []
     for _ in range(count):
         connection = socket.socket()
@@ -139,3 +139,19 @@ def stop_reading(port, count, body):
     for connection in found:
         connection.recv(512)
     return found
+
+
+def read_on(connections, seconds):
+    """Reads streams and forgets them, for some time or until the last ends."""
+    until = time.perf_counter() + seconds
+    with selectors.DefaultSelector() as selector:
+        for connection in connections:
+            selector.register(connection, selectors.EVENT_READ)
+        while selector.get_map() and time.perf_counter() < until:
+            for key, _ in selector.select(0.25):
+                try:
+                    data = key.fileobj.recv(1 << 16)
+                except OSError:
+                    data = b""
+                if not data or b"[DONE]" in data:
+                    selector.unregister(key.fileobj)
