@@ -32,15 +32,19 @@ from traffic.watch import descriptors
 TOKENS = 8
 READ, STALLED = "beside streams that are read", "beside readers that stop"
 HEAD = b"POST /v1/completions HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
-BODY = b'{"model": "", "max_tokens": 4, "prompt": "' + b"a " * 400 + b'"}'
-FORM = b'--edge\r\ncontent-disposition: form-data; name="name"\r\n\r\n' + b"x" * 400 + b"\r\n--edge--\r\n"
-DEADLINE = 5
+BODY = b'{"model": "", "max_tokens": 4, "prompt": "' + b"a " * 2000 + b'"}'
+LENGTH = b"content-length: %d\r\n\r\n" % len(BODY)
+FORM = b'--edge\r\ncontent-disposition: form-data; name="name"\r\n\r\n' + b"x" * 4000 + b"\r\n--edge--\r\n"
+UPLOAD = b"POST /v1/adapters HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: multipart/form-data; boundary=edge\r\ncontent-length: %d\r\n\r\n" % len(FORM)
+# {who: (what comes at once, what comes a byte a second)}
 KINDS = {
-    "nothing at all": b"",
-    "head, a byte a second": HEAD + b"x-slow: " + b"y" * 4000 + b"\r\n\r\n",
-    "body, a byte a second": HEAD + b"content-length: %d\r\n\r\n" % len(BODY) + BODY,
-    "body with a deadline of 5 s": HEAD + b"x-request-timeout: %d\r\ncontent-length: %d\r\n\r\n" % (DEADLINE, len(BODY)) + BODY,
-    "body of an upload": b"POST /v1/adapters HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: multipart/form-data; boundary=edge\r\ncontent-length: %d\r\n\r\n" % len(FORM) + FORM,
+    "nothing at all": (b"", b""),
+    "a head, a byte a second": (b"", HEAD + b"x-slow: " + b"y" * 4000 + b"\r\n\r\n"),
+    "a body that stops": (HEAD + LENGTH + BODY[:50], b""),
+    "a body, a byte a second": (HEAD + LENGTH, BODY),
+    "the same with a deadline of 5 s": (HEAD + b"x-request-timeout: 5\r\n" + LENGTH, BODY),
+    "an upload that stops": (UPLOAD + FORM[:50], b""),
+    "an upload, a byte a second": (UPLOAD, FORM),
 }
 # A stream whose chunks are large, so that sockets are full before it ends.
 LARGE_STREAM = {"model": "", "max_tokens": 1500, "temperature": 0, "ignore_eos": True, "stream": True, "logprobs": 20}

@@ -37,6 +37,8 @@ ROOM = {"max_queue": 48, "max_running": 16, "kv_tokens": 6144, "adapter_memory_b
 # Memory is flat when the robust line through the last two thirds of the time gains no more, descriptors likewise.
 WARM_SHARE, GROWTH_MIB, GROWTH_DESCRIPTORS = 1 / 3, 16.0, 8.0
 QUIET_SECONDS, VANDAL_SECONDS = 30, 0.2
+# When time is up, whoever waits for an answer waits on, at most so long.
+CLIENT_SECONDS = 900
 
 DIFFERENT = "versions answer differently in quiet, so that one could not stand in for another unseen"
 SAME_VERSION = "a version asked by name and by digest gives the same answer in quiet"
@@ -139,7 +141,7 @@ class Soak:
         self.progress.end()
         world.stopped.set()
         for thread in [*self.users, *self.others]:
-            thread.join(180)
+            thread.join(CLIENT_SECONDS)
             failed = getattr(thread, "error", None)
             self.ledger.hold(THREADS_LIVE, failed is None and not thread.is_alive(), type(thread).__name__, "an end", repr(failed) if failed else thread.is_alive())
         passed = time.perf_counter() - began

@@ -13,9 +13,10 @@ IDLE_REQUEST = b"GET /health HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n"
 
 @dataclasses.dataclass
 class Trickle:
-    """A connection that gets `data` a byte at a time, and how it ended: seconds until the server closed it, and what it said."""
+    """A connection that gets `at_once` and then `rest` a byte a second, and how it ended: seconds until the server closed it, and what it said."""
 
-    data: bytes
+    at_once: bytes
+    rest: bytes
     began: float = 0.0
     sent: int = 0
     received: bytes = b""
@@ -26,17 +27,15 @@ class Trickle:
         return self.received[9:12].decode() if self.received.startswith(b"HTTP/1.1 ") else "closed" if self.closed is not None else "held"
 
 
-def trickle(port, kinds, count, seconds, start=0):
-    """`count` connections for each of `kinds` ({name: bytes}), the first `start` bytes at once and then one a second; {name: [Trickle]} after `seconds`, or when all have ended."""
-    found = {name: [Trickle(data) for _ in range(count)] for name, data in kinds.items()}
+def trickle(port, kinds, count, seconds):
+    """`count` connections for each of `kinds`, {name: (at once, a byte a second)}; {name: [Trickle]} after `seconds`, or when all have ended."""
+    found = {name: [Trickle(*data) for _ in range(count)] for name, data in kinds.items()}
     with selectors.DefaultSelector() as selector:
-        for name, trickles in found.items():
-            for one in trickles:
-                connection = connect(port)
-                one.began = time.perf_counter()
-                selector.register(connection, selectors.EVENT_READ, one)
-                one.sent = heads_end(one.data) if name.startswith("body") else start
-                connection.sendall(one.data[: one.sent])
+        for one in (one for trickles in found.values() for one in trickles):
+            connection = connect(port)
+            one.began = time.perf_counter()
+            selector.register(connection, selectors.EVENT_READ, one)
+            connection.sendall(one.at_once)
         until, due = time.perf_counter() + seconds, time.perf_counter() + 1
         while selector.get_map() and time.perf_counter() < until:
             for key, _ in selector.select(0.1):
@@ -48,10 +47,6 @@ def trickle(port, kinds, count, seconds, start=0):
         for key in list(selector.get_map().values()):
             key.fileobj.close()
     return found
-
-
-def heads_end(data):
-    return data.index(b"\r\n\r\n") + 4
 
 
 def receive(selector, connection, one):
@@ -68,10 +63,10 @@ def receive(selector, connection, one):
 
 
 def send_byte(selector, connection, one):
-    if one.sent >= len(one.data):
+    if one.sent >= len(one.rest):
         return
     try:
-        connection.send(one.data[one.sent : one.sent + 1])
+        connection.send(one.rest[one.sent : one.sent + 1])
         one.sent += 1
     except OSError:
         receive(selector, connection, one)
