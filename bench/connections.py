@@ -125,7 +125,7 @@ class Connections:
         second = connections.ask_all(120)
         asked = time.perf_counter() - asked
         connections.close()
-        time.sleep(2)
+        self.wait_idle()
         after_memory, after_files = self.resources()
         kib = 1024 * (held_memory - memory) / max(1, len(connections.sockets))
         self.found["idle"] = {

@@ -32,7 +32,7 @@ class Server:
         self.process = subprocess.Popen(self.command, stdout=log, stderr=log, env=environment)
         log.close()
         try:
-            self.wait(began + 60)
+            self.wait(began + 300)
         except BaseException:
             self.stop()
             raise
@@ -49,7 +49,7 @@ class Server:
             except OSError:
                 pass
             time.sleep(0.002)
-        raise RuntimeError("the server was not ready within 60 s")
+        raise RuntimeError("the server was not ready within 300 s")
 
     def last_words(self):
         """The end of its log."""

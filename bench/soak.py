@@ -183,7 +183,7 @@ class Soak:
         """The server that has worked and a fresh one in turns."""
         fresh = Server(self.setup)
         try:
-            self.probe.measure({"after": self.server.port, "fresh": fresh.port})
+            self.probe.measure({"after": self.server.port, "fresh": fresh.port}, self.options.probe_blocks, self.progress)
         finally:
             fresh.stop()
         before, turns = self.probe.compare("after", "before", False), self.probe.compare("after", "fresh", True)
@@ -207,7 +207,7 @@ class Soak:
             self.prepare()
             if self.options.timing:
                 self.probe = Probe(self.ask("POST", "/tokenize", {"prompt": "Four score and seven years ago our fathers brought forth"})["tokens"])
-                self.probe.measure({"before": self.server.port})
+                self.probe.measure({"before": self.server.port}, self.options.probe_blocks, self.progress)
             self.client.close()
             self.descriptors_before = descriptors(self.server.process.pid)
             self.soak()
@@ -267,6 +267,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn (0)")
     parser.add_argument("--users", type=int, default=10, help="clients that do one thing after another (10)")
     parser.add_argument("--crowd-seconds", type=float, default=10, help="between two crowds of requests at once (10)")
+    parser.add_argument("--probe-blocks", type=int, default=20, help="of 40 fixed requests each, before and after (20)")
     parser.add_argument("--threads", type=int, default=2, help="of the server's engine (2)")
     parser.add_argument("--flags", default="", help="more flags of the server")
     parser.add_argument("--no-timing", dest="timing", action="store_false", help="leave out what depends on how busy the machine is: the probe, and how late answers are")

@@ -6,7 +6,7 @@ import timing
 from closed_loop import answers
 from load_client import Request
 
-BLOCKS, REQUESTS, TOKENS = 20, 40, 8
+REQUESTS, TOKENS = 40, 8
 RESAMPLES = 2000
 # What two processes of the same build may differ by on a shared machine.
 FACTOR = 1.1
@@ -23,9 +23,10 @@ class Probe:
         request = Request(None, self.prompt, TOKENS)
         return [1e3 * (answer.times[-1] - answer.start) for answer in answers(port, 1, [request] * REQUESTS)]
 
-    def measure(self, ports, blocks=BLOCKS):
+    def measure(self, ports, blocks, progress):
         """In turns; `ports` is {name: port}. The first block of each warms it up and is forgotten."""
         for turn in range(blocks + 1):
+            progress.say(turn / (blocks + 1), f"the fixed request, {' and '.join(ports)}: {turn}/{blocks + 1} blocks")
             for name in list(ports) if turn % 2 else list(ports)[::-1]:
                 found = self.block(ports[name])
                 if turn:

@@ -76,7 +76,7 @@ class IdleConnections:
     """Connections that have had an answer each and are kept open. `refused` is how many could not be made."""
 
     # The server ends a connection that asks nothing within 5 s of its beginning.
-    BATCH = 500
+    BATCH = 100
 
     def __init__(self, port, count, seconds):
         self.sockets, self.refused, self.answered = [], 0, 0
