@@ -158,6 +158,7 @@ fn rate(engine: &Engine, workload: &Workload, adapters: &Adapters, random: &mut 
                 logprobs: None,
                 prompt_logprobs: None,
                 priority: Priority::Interactive,
+                deadline: None,
             };
             let mut events = engine.generate(request).expect("the engine takes requests");
             std::thread::spawn(move || {

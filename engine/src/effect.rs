@@ -79,6 +79,7 @@ impl Engine {
                 prompt: self.tokenizer().encode_prompt(probe),
                 adapter: adapter.clone(),
                 priority: Priority::Interactive,
+                deadline: None,
             };
             let answer = self.logits(request)?;
             answers.push(answer.await.map_err(|_| EngineError::Stopped)??);

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock, mpsc as thread_channel};
 use std::thread::JoinHandle;
 
 use adapters::{Adapter, BaseModel};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::adapter::PreparedAdapter;
 use crate::chat::ChatTemplate;
@@ -13,22 +13,29 @@ use crate::config::ModelConfig;
 use crate::effect::ProbeLogits;
 use crate::error::{EngineError, LoadError, SubmitError};
 use crate::executor::Executor;
-use crate::generation::{Generation, GenerationLimits};
-use crate::kernels::{BLOCK_TOKENS, Resolution};
+use crate::faults::FaultHook;
+use crate::generation::Generation;
+use crate::kernels::BLOCK_TOKENS;
 use crate::model::Model;
 use crate::pooling::Pooling;
-use crate::request::{GenerateEvent, GenerateRequest, LogitsRequest, ScoreRequest, ScoreResult};
-use crate::scheduler::Scheduler;
+use crate::request::{
+    GenerateEvent, GenerateRequest, LogitsRequest, Priority, ScoreRequest, ScoreResult,
+};
 use crate::scoring::Scoring;
 use crate::sequence::{Sequence, Task};
+use crate::shared::Shared;
 use crate::statistics::{Board, Statistics};
+use crate::thread;
 use crate::tokenizer::Tokenizer;
+use crate::workload::{Rows, Workload};
 
 /// How much the engine takes on.
 #[derive(Debug, Clone)]
 pub struct EngineConfig {
     /// Most requests that wait; one more is refused.
     pub max_queue: usize,
+    /// Tokens that users' requests may be expected to need in all; one more is refused unless it is the only one.
+    pub max_queue_tokens: usize,
     /// Most requests that are worked on at a time.
     pub max_running: usize,
     /// Tokens whose keys and values fit the cache.
@@ -40,17 +47,21 @@ pub struct EngineConfig {
     /// Most tokens of an answer that are guessed at a time by looking them up in what stands before them; 0 guesses
     /// none. Guesses change the time an answer takes and nothing else.
     pub draft_tokens: usize,
+    /// Called by the engine's thread before what it does, so that a test can make it fail.
+    pub fault_hook: Option<FaultHook>,
 }
 
 impl Default for EngineConfig {
     fn default() -> Self {
         Self {
             max_queue: 1024,
+            max_queue_tokens: 1 << 20,
             max_running: 64,
             kv_tokens: 8192,
             step_tokens: 256,
             prefix_cache: true,
             draft_tokens: 8,
+            fault_hook: None,
         }
     }
 }
@@ -74,22 +85,8 @@ pub struct Engine {
     shared: Arc<Shared>,
     // Dropped before the joiner, so that the thread sees its channel close.
     submissions: thread_channel::Sender<Sequence>,
+    ended: watch::Receiver<()>,
     _thread: Arc<JoinOnDrop>,
-}
-
-struct Shared {
-    config: EngineConfig,
-    model: ModelConfig,
-    base: BaseModel,
-    kernels: String,
-    /// How closely adapters are kept.
-    resolution: Resolution,
-    tokenizer: Arc<Tokenizer>,
-    chat_template: Option<Arc<ChatTemplate>>,
-    draining: AtomicBool,
-    board: Board,
-    /// What the base answers to the effect probes, once one was asked for.
-    base_probes: OnceLock<ProbeLogits>,
 }
 
 struct JoinOnDrop(Option<JoinHandle<()>>);
@@ -119,6 +116,7 @@ impl Engine {
             chat_template: model.chat_template().cloned(),
             draining: AtomicBool::new(false),
             board: Board::new(config.kv_blocks()),
+            workload: Arc::new(Workload::new(config.max_running)),
             base_probes: OnceLock::new(),
             config,
         });
@@ -131,13 +129,20 @@ impl Engine {
             })?;
         let (submissions, inbox) = thread_channel::channel();
         let worker = Arc::clone(&shared);
+        let (alive, ended) = watch::channel(());
         let thread = std::thread::Builder::new()
             .name("engine".to_owned())
-            .spawn(move || run(executor, &worker, &inbox))
+            .spawn(move || {
+                // Dropped with the thread, however it ends, and after the inbox: who hears of the end can submit nothing any more.
+                let _alive = alive;
+                let inbox = inbox;
+                thread::run(executor, &worker, &inbox);
+            })
             .expect("the operating system can start one more thread");
         Ok(Self {
             shared,
             submissions,
+            ended,
             _thread: Arc::new(JoinOnDrop(Some(thread))),
         })
     }
@@ -193,11 +198,13 @@ impl Engine {
         // Room for the whole answer, so that no token of it waits for memory.
         let mut prompt = Vec::with_capacity(request.prompt.len() + request.max_tokens.min(room));
         prompt.extend_from_slice(&request.prompt);
-        let adapter = request.adapter.clone();
-        let priority = request.priority;
+        let (adapter, priority) = (request.adapter.clone(), request.priority);
+        let (deadline, answer) = (request.deadline, request.max_tokens.min(room));
         let generation = Generation::new(request, events, &self.shared.tokenizer);
         let task = Task::Generate(Box::new(generation));
-        self.submit(Sequence::new(prompt, adapter, priority, task))?;
+        let mut sequence = Sequence::new(prompt, adapter, priority, task);
+        sequence.deadline = deadline;
+        self.submit(sequence, answer)?;
         Ok(receiver)
     }
 
@@ -221,8 +228,9 @@ impl Engine {
         };
         let (reply, receiver) = oneshot::channel();
         let task = Task::Score(Scoring::new(request.continuations, pooling, reply));
-        let sequence = Sequence::new(request.prompt, request.adapter, request.priority, task);
-        self.submit(sequence)?;
+        let mut sequence = Sequence::new(request.prompt, request.adapter, request.priority, task);
+        sequence.deadline = request.deadline;
+        self.submit(sequence, 0)?;
         Ok(receiver)
     }
 
@@ -235,14 +243,27 @@ impl Engine {
         self.check_vocabulary(&request.prompt)?;
         let (reply, receiver) = oneshot::channel();
         let task = Task::Logits(Some(reply));
-        let sequence = Sequence::new(request.prompt, request.adapter, request.priority, task);
-        self.submit(sequence)?;
+        let mut sequence = Sequence::new(request.prompt, request.adapter, request.priority, task);
+        sequence.deadline = request.deadline;
+        self.submit(sequence, 0)?;
         Ok(receiver)
     }
 
     /// What the engine is doing.
     pub fn statistics(&self) -> Statistics {
         self.shared.board.read()
+    }
+
+    /// Whether the engine's thread has ended, which it does by itself only when it cannot be trusted any more.
+    pub fn has_ended(&self) -> bool {
+        self.ended.has_changed().is_err()
+    }
+
+    /// Waits until [`Engine::has_ended`].
+    pub fn ended(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut ended = self.ended.clone();
+        // Nothing is ever sent: a change is the sender's end.
+        async move { while ended.changed().await.is_ok() {} }
     }
 
     /// Refuses new requests from now on; those taken are finished.
@@ -269,58 +290,30 @@ impl Engine {
         }
     }
 
-    fn submit(&self, sequence: Sequence) -> Result<(), SubmitError> {
+    fn submit(&self, mut sequence: Sequence, answer: usize) -> Result<(), SubmitError> {
         let shared = &self.shared;
         if shared.draining.load(Ordering::Acquire) {
             return Err(SubmitError::Draining);
         }
+        if sequence.priority == Priority::Interactive {
+            let declared = Rows {
+                prompt: sequence.known_rows() as u64,
+                answer: answer as u64,
+            };
+            let version = sequence.adapter.as_ref().map(|adapter| adapter.version());
+            shared.check_load(version, declared, sequence.deadline)?;
+            sequence.ticket = Some(shared.workload.enter(version, declared));
+        }
         let limit = shared.config.max_queue;
         let place = shared.board.take_place(limit);
-        place.map_err(|waiting| SubmitError::QueueFull { waiting, limit })?;
+        place.map_err(|waiting| SubmitError::QueueFull {
+            waiting,
+            limit,
+            retry_after: shared.until_a_place(),
+        })?;
         self.submissions.send(sequence).map_err(|_| {
             shared.board.free_places(1);
             SubmitError::Stopped
         })
-    }
-}
-
-impl Shared {
-    fn max_model_len(&self) -> usize {
-        self.model.context_length.min(self.config.kv_tokens)
-    }
-}
-
-/// The engine's thread: takes what was submitted and steps while there is work.
-fn run(mut executor: Executor, shared: &Shared, inbox: &thread_channel::Receiver<Sequence>) {
-    let mut scheduler = Scheduler::new(shared.config.clone());
-    let limits = GenerationLimits {
-        tokenizer: &shared.tokenizer,
-        max_model_len: shared.max_model_len(),
-    };
-    loop {
-        if scheduler.is_idle() {
-            match inbox.recv() {
-                Ok(sequence) => scheduler.enqueue(sequence),
-                Err(_) => break,
-            }
-        }
-        loop {
-            match inbox.try_recv() {
-                Ok(sequence) => scheduler.enqueue(sequence),
-                Err(thread_channel::TryRecvError::Empty) => break,
-                Err(thread_channel::TryRecvError::Disconnected) => {
-                    let unfinished = scheduler.into_unfinished();
-                    return unfinished.for_each(|sequence| sequence.fail(EngineError::Stopped));
-                }
-            }
-        }
-        // Before the step, so that whoever hears of its first token finds the place in the queue free.
-        let places = scheduler.admit();
-        shared.board.admitted(scheduler.running(), places);
-        scheduler.step(&mut executor, &limits);
-        // The step has woken those who wait for its tokens, and this thread would otherwise keep their core for the rest of
-        // its time slice.
-        std::thread::yield_now();
-        shared.board.publish(&mut scheduler);
     }
 }

@@ -1,6 +1,7 @@
 //! Why a model cannot be loaded, a request not be taken, or a taken request not be finished.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::chat::TemplateError;
 use crate::config::supported_architectures;
@@ -107,7 +108,40 @@ pub enum SubmitError {
         waiting: usize,
         /// The configured bound.
         limit: usize,
+        /// Until a place is expected to be free.
+        retry_after: Duration,
     },
+    /// The requests that were taken may need more tokens than are allowed to be outstanding.
+    #[error(
+        "requests that were taken before and this one are expected to need {tokens} tokens and the limit is {limit}; try again in {} s",
+        retry_after.as_secs()
+    )]
+    TooMuchWork {
+        /// Tokens that are expected to be computed for all of them.
+        tokens: u64,
+        /// The configured bound.
+        limit: u64,
+        /// Until there is room for this one.
+        retry_after: Duration,
+    },
+    /// The answer would not be complete at the request's deadline.
+    #[error(
+        "an answer is expected to take {:.1} s from now and the request leaves {:.1} s; try again in {} s",
+        needed.as_secs_f64(),
+        left.as_secs_f64(),
+        retry_after.as_secs()
+    )]
+    TooLate {
+        /// Until the answer would be complete.
+        needed: Duration,
+        /// Until the deadline.
+        left: Duration,
+        /// Until it would not be too late.
+        retry_after: Duration,
+    },
+    /// The deadline has passed already.
+    #[error("the request's time was over before it began")]
+    Expired,
     /// The engine is finishing what it has and takes nothing new.
     #[error("the server is draining and takes no new requests")]
     Draining,
@@ -143,12 +177,36 @@ pub enum SubmitError {
     Stopped,
 }
 
+impl SubmitError {
+    /// When the same request may be taken; `None` where time alone changes nothing.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::QueueFull { retry_after, .. }
+            | Self::TooMuchWork { retry_after, .. }
+            | Self::TooLate { retry_after, .. } => Some(*retry_after),
+            Self::Expired
+            | Self::Draining
+            | Self::PromptEmpty
+            | Self::NothingToPool { .. }
+            | Self::TooLong { .. }
+            | Self::TokenOutOfRange { .. }
+            | Self::Stopped => None,
+        }
+    }
+}
+
 /// Why a request that was taken could not be finished.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EngineError {
     /// The engine stopped before the request was finished.
     #[error("the engine stopped before the request was finished")]
     Stopped,
+    /// The request's time was over before its answer was complete.
+    #[error("the request's time was over before its answer was complete")]
+    DeadlineExceeded,
+    /// Computing the request made the engine panic.
+    #[error("computing this request failed in the engine; the server's log says more")]
+    Panicked,
     /// The device could not compute a step, for example because its memory is full.
     #[error("the device could not compute a step: {reason}")]
     Device {

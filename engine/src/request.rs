@@ -1,6 +1,7 @@
 //! What callers send to the engine's thread and what comes back.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::adapter::PreparedAdapter;
 use crate::error::EngineError;
@@ -39,6 +40,8 @@ pub struct GenerateRequest {
     pub prompt_logprobs: Option<usize>,
     /// Who goes first under load.
     pub priority: Priority,
+    /// When an answer is worth nothing any more: the request is refused when it could not be complete by then, and given up when it is not.
+    pub deadline: Option<Instant>,
 }
 
 /// A token with its log-probability in nats under the model's own distribution, before penalties and temperature.
@@ -107,6 +110,8 @@ pub struct ScoreRequest {
     pub pooled_from: Option<usize>,
     /// Who goes first under load.
     pub priority: Priority,
+    /// When an answer is worth nothing any more: the request is refused when it could not be complete by then, and given up when it is not.
+    pub deadline: Option<Instant>,
 }
 
 /// A request for the logits that follow a prompt.
@@ -118,6 +123,8 @@ pub struct LogitsRequest {
     pub adapter: Option<Arc<PreparedAdapter>>,
     /// Who goes first under load.
     pub priority: Priority,
+    /// When an answer is worth nothing any more: the request is refused when it could not be complete by then, and given up when it is not.
+    pub deadline: Option<Instant>,
 }
 
 /// The log-likelihood of one continuation.

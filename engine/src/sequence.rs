@@ -1,5 +1,7 @@
 //! One request inside the engine: its tokens, its blocks, and what is done with its logits.
 
+mod outputs;
+
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -8,13 +10,14 @@ use tokio::sync::oneshot;
 use crate::adapter::PreparedAdapter;
 use crate::batch::Wanted;
 use crate::error::EngineError;
-use crate::generation::{Generation, GenerationLimits};
+use crate::generation::Generation;
 use crate::kernels::BLOCK_TOKENS;
 use crate::kv::{BlockPool, Parent};
 use crate::pooling::Pooling;
 use crate::request::Priority;
 use crate::scheduler::Drafter;
 use crate::scoring::Scoring;
+use crate::workload::Ticket;
 
 /// A request with its state.
 pub(crate) struct Sequence {
@@ -31,6 +34,10 @@ pub(crate) struct Sequence {
     pub(crate) adapter: Option<Arc<PreparedAdapter>>,
     pub(crate) priority: Priority,
     pub(crate) submitted: Instant,
+    /// When it is given up.
+    pub(crate) deadline: Option<Instant>,
+    /// Its part of the workload, when users wait for it.
+    pub(crate) ticket: Option<Ticket>,
     /// Seconds in the queue; set by the first step that works on the sequence.
     pub(crate) queue_seconds: Option<f64>,
     /// Prompt tokens taken from the prefix cache.
@@ -38,7 +45,7 @@ pub(crate) struct Sequence {
     /// Continuations under way.
     pub(crate) branches: Vec<Branch>,
     pub(crate) drafter: Drafter,
-    /// Set when a device could not compute a step of the sequence.
+    /// Set when a step of the sequence could not be computed.
     pub(crate) failure: Option<EngineError>,
     /// The scheduler's number for the adapter version.
     pub(crate) tenant: usize,
@@ -56,6 +63,12 @@ pub(crate) struct Sequence {
     pub(crate) resumed: bool,
     /// Whether its answer is complete.
     pub(crate) done: bool,
+    /// Whether the step at hand computes it.
+    pub(crate) in_step: bool,
+    /// Steps with others that panicked while they computed it.
+    pub(crate) panicked_steps: usize,
+    /// Set while it runs alone because it may be what made a step panic: how many tokens it had then.
+    pub(crate) suspected_until: Option<usize>,
     pub(crate) task: Task,
 }
 
@@ -100,6 +113,8 @@ impl Sequence {
             adapter,
             priority,
             submitted: Instant::now(),
+            deadline: None,
+            ticket: None,
             queue_seconds: None,
             cached_tokens: 0,
             branches: Vec::new(),
@@ -113,6 +128,9 @@ impl Sequence {
             evicted: false,
             resumed: false,
             done: false,
+            in_step: false,
+            panicked_steps: 0,
+            suspected_until: None,
             task,
         };
         sequence.parent = sequence.root();
@@ -138,6 +156,16 @@ impl Sequence {
                 let _ = reply.map(|reply| reply.send(Err(error)));
             }
         }
+    }
+
+    /// Whether nobody wants the answer at `now` any more: whoever asked has gone away, or the time is over.
+    pub(crate) fn is_given_up(&self, now: Instant) -> bool {
+        self.is_cancelled() || self.is_late(now)
+    }
+
+    /// Whether its time is over.
+    pub(crate) fn is_late(&self, now: Instant) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= now)
     }
 
     /// Whether whoever asked has gone away.
@@ -197,6 +225,20 @@ impl Sequence {
     /// Whether the sequence ends with `token` at `position`.
     pub(crate) fn ends_with(&self, token: u32, position: usize) -> bool {
         self.tokens.len() == position + 1 && self.tokens[position] == token
+    }
+
+    /// Tokens of the request itself: its prompt, and continuations.
+    pub(crate) fn known_rows(&self) -> usize {
+        match &self.task {
+            Task::Score(scoring) => {
+                let continuations = scoring.continuations.iter();
+                self.prompt_length
+                    + continuations
+                        .map(|tokens| tokens.len().saturating_sub(1))
+                        .sum::<usize>()
+            }
+            Task::Generate(_) | Task::Logits(_) => self.prompt_length,
+        }
     }
 
     /// Rows still to be computed: tokens, or once there are none, continuations.
@@ -273,72 +315,5 @@ impl Sequence {
             Task::Score(scoring) => &scoring.pending,
             Task::Generate(_) | Task::Logits(_) => &[],
         }
-    }
-
-    /// Takes the hidden state of the token at `position`, `[hidden]`.
-    pub(crate) fn take_hidden(&mut self, position: usize, hidden: &[f32]) {
-        if let Task::Score(Scoring {
-            pooling: Some(pooling),
-            ..
-        }) = &mut self.task
-        {
-            pooling.add(position, hidden);
-        }
-    }
-
-    /// Takes the logits after the token at `position`.
-    pub(crate) fn take_logits(
-        &mut self,
-        position: usize,
-        logits: &mut [f32],
-        limits: &GenerationLimits<'_>,
-    ) -> Progress {
-        let at_end = position + 1 == self.tokens.len();
-        let Self {
-            tokens,
-            prompt_length,
-            queue_seconds,
-            cached_tokens,
-            task,
-            ..
-        } = self;
-        match task {
-            Task::Generate(generation) => {
-                generation.record_prompt(position, &tokens[..*prompt_length], logits);
-                if !at_end {
-                    return Progress::Continue;
-                }
-                generation.start(*cached_tokens, queue_seconds.unwrap_or_default());
-                generation.advance(tokens, logits, limits)
-            }
-            Task::Score(scoring) => {
-                scoring.take_first(logits);
-                if scoring.pending.is_empty() {
-                    scoring.finish(*cached_tokens);
-                    return Progress::Done;
-                }
-                Progress::Continue
-            }
-            Task::Logits(reply) => {
-                if let Some(reply) = reply.take() {
-                    // A closed channel is a client that hung up.
-                    let _ = reply.send(Ok(logits.to_vec()));
-                }
-                Progress::Done
-            }
-        }
-    }
-
-    /// Marks a continuation's branch as computed.
-    pub(crate) fn finish_branch(&mut self, continuation: usize) -> Progress {
-        let Task::Score(scoring) = &mut self.task else {
-            return Progress::Done;
-        };
-        scoring.pending.retain(|&pending| pending != continuation);
-        if scoring.pending.is_empty() {
-            scoring.finish(self.cached_tokens);
-            return Progress::Done;
-        }
-        Progress::Continue
     }
 }

@@ -31,6 +31,8 @@ pub struct Statistics {
     pub draft_tokens: u64,
     /// Guessed tokens so far that were right.
     pub accepted_tokens: u64,
+    /// Panics so far; each cost no more than the requests it was for.
+    pub panics: u64,
     /// Running requests by adapter version; the base model is not listed.
     pub running_by_version: Vec<(String, usize)>,
     /// Waiting requests by adapter version; the base model is not listed.
@@ -54,6 +56,7 @@ pub(crate) struct Board {
     step_rows: AtomicU64,
     draft_tokens: AtomicU64,
     accepted_tokens: AtomicU64,
+    panics: AtomicU64,
     /// Running and waiting requests by adapter version.
     census: Mutex<[Vec<(String, usize)>; 2]>,
 }
@@ -99,6 +102,7 @@ impl Board {
             (&self.step_rows, totals.step_rows),
             (&self.draft_tokens, totals.draft_tokens),
             (&self.accepted_tokens, totals.accepted_tokens),
+            (&self.panics, totals.panics),
         ];
         for (counter, total) in counters {
             counter.store(total, Ordering::Relaxed);
@@ -129,6 +133,7 @@ impl Board {
             step_rows: total(&self.step_rows),
             draft_tokens: total(&self.draft_tokens),
             accepted_tokens: total(&self.accepted_tokens),
+            panics: total(&self.panics),
             running_by_version,
             waiting_by_version,
         }

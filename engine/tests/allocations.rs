@@ -69,6 +69,7 @@ fn asked_for(engine: &Engine, adapters: &[Arc<PreparedAdapter>], tokens: usize) 
                 logprobs: None,
                 prompt_logprobs: None,
                 priority: Priority::Interactive,
+                deadline: None,
             };
             engine
                 .generate(request)

@@ -273,6 +273,7 @@ fn greedy(
         logprobs: None,
         prompt_logprobs: None,
         priority: Priority::Background,
+        deadline: None,
     }
 }
 

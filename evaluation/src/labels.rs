@@ -1,6 +1,7 @@
 //! Choosing a label by log-likelihood: the labels' continuations are scored at the end of the prompt, which is computed once.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use engine::{Engine, EngineError, PreparedAdapter, Priority, ScoreRequest, ScoreResult};
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,7 @@ pub struct LabelScorer {
     adapter: Option<Arc<PreparedAdapter>>,
     labels: Vec<Vec<u32>>,
     priority: Priority,
+    deadline: Option<Instant>,
 }
 
 /// The labels' scores for one prompt.
@@ -62,7 +64,13 @@ impl LabelScorer {
             adapter,
             labels: labels.iter().map(encode).collect(),
             priority,
+            deadline: None,
         }
+    }
+
+    /// The same scorer, whose scores are worth nothing after `deadline`.
+    pub fn until(self, deadline: Option<Instant>) -> Self {
+        Self { deadline, ..self }
     }
 
     /// Scores the labels after one prompt.
@@ -88,6 +96,7 @@ impl LabelScorer {
             adapter: self.adapter.clone(),
             pooled_from,
             priority: self.priority,
+            deadline: self.deadline,
         };
         let result = match self.priority {
             Priority::Background => patience::score(&self.engine, request).await?,

@@ -12,13 +12,13 @@ pub const PAUSE: Duration = Duration::from_millis(25);
 /// Runs `submit` until the queue has room.
 ///
 /// # Errors
-/// Every `SubmitError` but `QueueFull`.
+/// Every `SubmitError` that does not pass with time.
 pub async fn when_there_is_room<T>(
     mut submit: impl FnMut() -> Result<T, SubmitError>,
 ) -> Result<T, SubmitError> {
     loop {
         match submit() {
-            Err(SubmitError::QueueFull { .. }) => tokio::time::sleep(PAUSE).await,
+            Err(error) if error.retry_after().is_some() => tokio::time::sleep(PAUSE).await,
             other => return other,
         }
     }

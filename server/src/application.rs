@@ -9,7 +9,7 @@ use actix_web::middleware::from_fn;
 use actix_web::web::Data;
 use actix_web::{App, HttpServer};
 use adapters::{AdapterStore, BucketStore, DirectoryStore};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use engine::{Engine, EngineConfig, LoadOptions, Model};
 use tasks::Catalog;
 
@@ -20,6 +20,7 @@ use crate::hub::{self, HubSettings};
 use crate::loading::{follow, startup::register_all};
 use crate::middleware::observe;
 use crate::routes::configure;
+use crate::sockets;
 use crate::state::{Parts, State};
 
 /// How often a draining server looks whether it is idle.
@@ -54,13 +55,7 @@ impl Application {
             configuration.host
         );
         // Bound first: a taken port is known before the model is loaded.
-        let listener =
-            TcpListener::bind((configuration.host, configuration.port)).with_context(|| {
-                format!(
-                    "cannot listen on {}:{}",
-                    configuration.host, configuration.port
-                )
-            })?;
+        let listener = sockets::listen(&configuration)?;
         let port = listener.local_addr()?.port();
         let parts = tokio::task::spawn_blocking(move || load(configuration)).await??;
         let state = Data::from(Arc::new(State::new(parts)?));
@@ -93,7 +88,7 @@ impl Application {
     /// Answers requests until the handle stops the server.
     ///
     /// # Errors
-    /// When accepting connections fails.
+    /// When accepting connections fails, or the engine has ended by itself.
     pub async fn run_until_stopped(self) -> Result<()> {
         tracing::info!(
             port = self.port,
@@ -103,7 +98,18 @@ impl Application {
             adapters = self.state.registry.list().len(),
             "serving"
         );
-        Ok(self.server.await?)
+        let ended = self.state.engine.ended();
+        let mut server = self.server;
+        let handle = server.handle();
+        tokio::select! {
+            stopped = &mut server => return Ok(stopped?),
+            () = ended => {}
+        }
+        // Those who wait have been answered by the engine's end; a supervisor starts another process.
+        tracing::error!("the engine's thread has ended; going down");
+        let (_, stopped) = tokio::join!(handle.stop(true), server);
+        stopped?;
+        bail!("the engine's thread ended by itself")
     }
 }
 
@@ -168,6 +174,8 @@ fn load(mut configuration: Configuration) -> Result<Parts> {
         .with_context(|| format!("cannot load --model {}", configuration.model.display()))?;
     let engine_configuration = EngineConfig {
         max_queue: configuration.max_queue,
+        max_queue_tokens: configuration.max_queue_tokens,
+        fault_hook: configuration.fault_hook.clone(),
         max_running: configuration.max_running,
         kv_tokens: configuration.kv_tokens,
         prefix_cache: configuration.prefix_cache,
@@ -221,6 +229,7 @@ fn serve(listener: TcpListener, state: &Data<State>) -> Result<Server> {
     .h1_allow_half_closed(false)
     // A token goes out when it is there, not when the client has acknowledged the one before.
     .tcp_nodelay(true)
+    .max_connections(sockets::most_connections() / workers)
     .shutdown_timeout(shutdown)
     .disable_signals()
     .listen(listener)?

@@ -11,12 +11,13 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::error::ApiError;
+use crate::middleware::TooSlow;
 use crate::state::State;
 
 /// Bytes read and thrown away past a limit, so that a client that is still sending can read the answer.
-const DISCARD_BYTES: usize = 1 << 30;
+const DISCARD_BYTES: usize = 1 << 28;
 /// Longest time spent on throwing bytes away.
-const DISCARD_TIME: Duration = Duration::from_secs(60);
+const DISCARD_TIME: Duration = Duration::from_secs(15);
 
 /// A JSON body, read and checked before the handler runs.
 #[derive(Debug)]
@@ -50,19 +51,16 @@ impl<T: RequestBody + 'static> FromRequest for Json<T> {
 /// Reads a stream to its end into at most `limit` bytes.
 ///
 /// # Errors
-/// `BodyTooLarge` once the rest has been thrown away, `Malformed` when the stream breaks.
+/// `BodyTooLarge` once the rest has been thrown away, `BodyTooSlow` when it stalls, `Malformed` when it breaks.
 pub async fn read_bounded<S, E>(stream: S, limit: usize) -> Result<Bytes, ApiError>
 where
     S: Stream<Item = Result<Bytes, E>>,
-    E: std::fmt::Display,
+    E: std::error::Error + 'static,
 {
     let mut stream = std::pin::pin!(stream);
     let mut body = BytesMut::new();
     while let Some(chunk) = stream.next().await {
-        let chunk = chunk.map_err(|error| ApiError::Malformed {
-            message: format!("the body could not be read: {error}"),
-            param: None,
-        })?;
+        let chunk = chunk.map_err(|error| unreadable("the body could not be read", &error))?;
         if body.len() + chunk.len() > limit {
             discard(stream).await;
             return Err(ApiError::BodyTooLarge { limit });
@@ -70,6 +68,17 @@ where
         body.extend_from_slice(&chunk);
     }
     Ok(body.freeze())
+}
+
+/// Why a body, or a form in it, could not be read to its end.
+pub fn unreadable(what: &str, error: &(impl std::error::Error + 'static)) -> ApiError {
+    match TooSlow::among(error) {
+        Some(slow) => slow.into(),
+        None => ApiError::Malformed {
+            message: format!("{what}: {error}"),
+            param: None,
+        },
+    }
 }
 
 /// Reads and forgets what is left of a stream, within bounds of size and time; how many bytes that was.
@@ -264,7 +273,7 @@ mod tests {
         let chunks = stream::poll_fn(|_| {
             left -= 1;
             std::task::Poll::Ready(
-                (left >= 0).then(|| Ok::<_, String>(Bytes::from_static(b"abcd"))),
+                (left >= 0).then(|| Ok::<_, std::io::Error>(Bytes::from_static(b"abcd"))),
             )
         });
         let error = read_bounded(chunks, 10)

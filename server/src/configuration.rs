@@ -9,7 +9,9 @@ use std::str::FromStr;
 
 use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Parser};
-use engine::{ComputeDevice, KernelChoice, Resolution};
+use engine::{ComputeDevice, FaultHook, KernelChoice, Resolution};
+
+use crate::logging::LogFormat;
 
 /// More guesses at a time than this are hardly ever all right.
 const MOST_DRAFT_TOKENS: usize = 8;
@@ -99,6 +101,14 @@ pub struct Configuration {
     #[arg(long, env = "QUICKCHANGE_MAX_QUEUE", default_value_t = 256, value_parser = at_least_one)]
     pub max_queue: usize,
 
+    /// Tokens, prompts' and answers', that users' requests may be expected to need in all before new ones are answered 429
+    #[arg(long, env = "QUICKCHANGE_MAX_QUEUE_TOKENS", default_value_t = 262_144, value_parser = at_least_one)]
+    pub max_queue_tokens: usize,
+
+    /// Seconds that a request may take from its arrival to the end of its answer; the header x-request-timeout can say less
+    #[arg(long, env = "QUICKCHANGE_MAX_REQUEST_SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub max_request_seconds: u64,
+
     /// Sequences the engine works on at the same time
     #[arg(long, env = "QUICKCHANGE_MAX_RUNNING", default_value_t = 64, value_parser = at_least_one)]
     pub max_running: usize,
@@ -149,6 +159,10 @@ pub struct Configuration {
     #[arg(long, env = "QUICKCHANGE_ALLOW_PUBLIC", value_parser = FalseyValueParser::new())]
     pub allow_public: bool,
 
+    /// Seconds within which a body must go on coming, and a client take what it is sent, before its connection is given up
+    #[arg(long, env = "QUICKCHANGE_STALL_SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub stall_seconds: u64,
+
     /// Seconds that requests in flight get to finish after SIGTERM
     #[arg(long, env = "QUICKCHANGE_DRAIN_SECONDS", default_value_t = 30)]
     pub drain_seconds: u64,
@@ -156,6 +170,14 @@ pub struct Configuration {
     /// Log filter, for example `info` or `server=debug,engine=info`
     #[arg(long, env = "QUICKCHANGE_LOG_LEVEL", default_value = "info")]
     pub log_level: String,
+
+    /// How the log is written: text for people, json for programs
+    #[arg(long, env = "QUICKCHANGE_LOG_FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+
+    /// Makes the engine fail, in tests
+    #[arg(skip)]
+    pub fault_hook: Option<FaultHook>,
 }
 
 impl Configuration {

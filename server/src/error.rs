@@ -5,24 +5,26 @@
 
 mod answers;
 mod blame;
+mod body;
 mod measuring;
+mod storage;
 #[cfg(test)]
 mod tests;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{self, HeaderValue};
+use actix_web::http::header;
 use actix_web::{HttpResponse, ResponseError};
 use adapters::{AdapterError, BlendError, MemoryError, RegistryError, StoreError};
 use engine::{EngineError, SubmitError, TemplateError};
 use evaluation::Status;
-use serde::Serialize;
 use tasks::{DataError, PlanError, PromptError};
-use utoipa::ToSchema;
 
 use self::answers::{
-    adapter_answer, blend_answer, data_answer, dataset_answer, gate_answer, memory_answer,
-    plan_answer, registry_answer, store_answer, submit_answer,
+    adapter_answer, blend_answer, data_answer, dataset_answer, engine_answer, gate_answer,
+    memory_answer, plan_answer, registry_answer, store_answer, submit_answer,
 };
+pub use self::body::{Degeneration, ErrorBody, ErrorDetail};
+use self::storage::StorageTrouble;
 use crate::evaluations::gate::{GateError, GateReport};
 
 /// Why a request was not served.
@@ -102,6 +104,16 @@ pub enum ApiError {
         /// The limit, in bytes.
         limit: usize,
     },
+    /// A body that comes too slowly.
+    #[error(
+        "less than {bytes} bytes of the body came within {seconds} s; send it faster, or in parts"
+    )]
+    BodyTooSlow {
+        /// What must come within the time.
+        bytes: usize,
+        /// The time.
+        seconds: u64,
+    },
     /// An adapter that changes nothing.
     #[error(
         "adapter `{name}` changes no logit of the base model; check that lora_B is trained and that the names of its tensors match the base"
@@ -139,6 +151,12 @@ pub enum ApiError {
     /// The process is going down.
     #[error("the server is draining and takes no new requests")]
     Draining,
+    /// The engine's thread has ended; the process is about to.
+    #[error("the engine has stopped; the server is going down")]
+    EngineGone,
+    /// Handling the request made the server panic.
+    #[error("handling this request failed; the server's log says more under its request id")]
+    Panicked,
     /// The registry refused.
     #[error(transparent)]
     Registry(#[from] RegistryError),
@@ -207,46 +225,6 @@ pub enum ApiError {
     Internal(#[source] anyhow::Error),
 }
 
-/// What an adapter without sense makes of every output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Degeneration {
-    /// Logits that are not numbers.
-    #[error("makes the model's output non-finite; its weights are too large to serve")]
-    NotFinite,
-    /// All tokens as likely as each other.
-    #[error(
-        "makes every next token as likely as any other; its weights have wiped out what the model knows"
-    )]
-    Uniform,
-}
-
-/// The body of every answer that is not a success.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct ErrorBody {
-    /// The error.
-    pub error: ErrorDetail,
-}
-
-/// What went wrong, for people and for programs.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct ErrorDetail {
-    /// What was wrong, where, and what would be right.
-    pub message: String,
-    /// The kind of error.
-    #[serde(rename = "type")]
-    pub kind: &'static str,
-    /// A stable code.
-    pub code: &'static str,
-    /// The field, when one is to blame.
-    pub param: Option<String>,
-    /// What a gate measured, when one did not pass.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub gate: Option<GateReport>,
-    /// What is gone or different, when an answer cannot be reproduced.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub gone: Vec<String>,
-}
-
 /// Status, type and code of one error.
 struct Answer(StatusCode, &'static str, &'static str);
 
@@ -292,7 +270,10 @@ impl ApiError {
         let Answer(_, kind, code) = self.answer();
         ErrorBody {
             error: ErrorDetail {
-                message: self.to_string(),
+                message: match StorageTrouble::of(self) {
+                    Some(trouble) => trouble.to_string(),
+                    None => self.to_string(),
+                },
                 kind,
                 code,
                 param: self.param().map(str::to_owned),
@@ -309,6 +290,9 @@ impl ApiError {
     }
 
     fn answer(&self) -> Answer {
+        if let Some(trouble) = StorageTrouble::of(self) {
+            return trouble.answer();
+        }
         match self {
             Self::Malformed { .. } => Answer(StatusCode::BAD_REQUEST, INVALID, "malformed_body"),
             Self::InvalidValue { .. } => Answer(StatusCode::BAD_REQUEST, INVALID, "invalid_value"),
@@ -347,8 +331,12 @@ impl ApiError {
             Self::Adapter(error) => adapter_answer(error),
             Self::Store(error) => store_answer(error),
             Self::Submit(error) => submit_answer(error),
-            Self::Engine(EngineError::Stopped) => Answer(FAILED, SERVER, "engine_stopped"),
-            Self::Engine(EngineError::Device { .. }) => Answer(FAILED, SERVER, "device_failed"),
+            Self::Engine(error) => engine_answer(error),
+            Self::Panicked => Answer(FAILED, SERVER, "request_panicked"),
+            Self::BodyTooSlow { .. } => {
+                Answer(StatusCode::REQUEST_TIMEOUT, INVALID, "body_too_slow")
+            }
+            Self::EngineGone => Answer(StatusCode::SERVICE_UNAVAILABLE, SERVER, "engine_stopped"),
             Self::Template(_) => Answer(StatusCode::BAD_REQUEST, INVALID, "chat_template_failed"),
             Self::Data(error) => data_answer(error),
             Self::Dataset { error, .. } => dataset_answer(error),
@@ -367,12 +355,18 @@ impl ApiError {
         }
     }
 
-    fn retry_after(&self) -> Option<HeaderValue> {
-        match self.answer().0 {
-            StatusCode::TOO_MANY_REQUESTS => Some(HeaderValue::from_static("1")),
-            StatusCode::SERVICE_UNAVAILABLE => Some(HeaderValue::from_static("5")),
+    /// Seconds after which the same request may be served; `None` where time alone changes nothing.
+    fn retry_after(&self) -> Option<u64> {
+        match self {
+            Self::Submit(error) => error.retry_after().map(|time| time.as_secs()),
+            Self::InOtherWords { error, .. } => return error.retry_after(),
             _ => None,
         }
+        .or_else(|| match self.answer().0 {
+            StatusCode::TOO_MANY_REQUESTS => Some(1),
+            StatusCode::SERVICE_UNAVAILABLE => Some(5),
+            _ => None,
+        })
     }
 }
 
@@ -382,7 +376,10 @@ impl ResponseError for ApiError {
     }
 
     fn error_response(&self) -> HttpResponse {
-        if self.status_code() == StatusCode::INTERNAL_SERVER_ERROR {
+        if matches!(
+            self.status_code(),
+            StatusCode::INTERNAL_SERVER_ERROR | StatusCode::INSUFFICIENT_STORAGE
+        ) {
             tracing::error!(error = ?self, "request failed");
         }
         let mut response = HttpResponse::build(self.status_code());

@@ -1,12 +1,15 @@
 //! The command line of the server: serve, or print the OpenAPI document.
 #![forbid(unsafe_code)]
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{Args, CommandFactory, FromArgMatches, Subcommand};
 use server::application::Application;
 use server::configuration::Configuration;
-use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+use server::logging;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Exit code of a server that did not finish what it had.
+const STOPPED_AT_ONCE: i32 = 3;
 
 /// What else than serving the binary can do.
 #[derive(Debug, Subcommand)]
@@ -33,24 +36,40 @@ async fn main() -> Result<()> {
 }
 
 async fn serve(configuration: Configuration) -> Result<()> {
-    let filter = EnvFilter::try_new(&configuration.log_level)
-        .with_context(|| format!("--log-level {:?} is no filter", configuration.log_level))?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
+    logging::start(&configuration)?;
     let application = Application::build(configuration).await?;
     let handle = application.handle();
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut signals = StopSignals::new()?;
     tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        handle.stop().await;
+        signals.next().await;
+        tokio::spawn(async move { handle.stop().await });
+        signals.next().await;
+        tracing::warn!("told to stop a second time; stopping at once");
+        std::process::exit(STOPPED_AT_ONCE);
     });
     application.run_until_stopped().await
+}
+
+/// What asks a server to stop.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    fn new() -> Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 fn print_openapi() -> Result<()> {

@@ -137,12 +137,15 @@ impl State {
     }
 
     /// # Errors
-    /// `Draining` when the server has stopped taking new work.
+    /// `Draining` when the server has stopped taking new work, `EngineGone` when nobody is left to do it.
     pub fn check_open(&self) -> Result<(), ApiError> {
-        if self.is_draining() {
-            return Err(ApiError::Draining);
+        if self.engine.has_ended() {
+            return Err(ApiError::EngineGone);
         }
-        Ok(())
+        match self.is_draining() {
+            true => Err(ApiError::Draining),
+            false => Ok(()),
+        }
     }
 }
 

@@ -80,6 +80,7 @@ fn states(app: &App, shots: usize, inputs: &[String]) -> Vec<Vec<f32>> {
             continuations: Vec::new(),
             adapter: Some(Arc::clone(&weights)),
             priority: Priority::Interactive,
+            deadline: None,
         };
         let reply = engine.score(request).unwrap();
         // A test's own thread is part of a runtime, which must not be blocked.

@@ -266,7 +266,10 @@ fn unsafe_is_found_where_speed_is_the_point_and_is_explained() {
 fn the_compiler_refuses_unsafe_outside_of_the_kernels() {
     let opens_with = |path: &str, attribute: &str| {
         let text = fs_err::read_to_string(root().join(path)).unwrap();
-        assert!(text.lines().any(|line| line == attribute), "{path}: no {attribute}");
+        assert!(
+            text.lines().any(|line| line == attribute),
+            "{path}: no {attribute}"
+        );
     };
     for name in SAFE {
         opens_with(&format!("{name}/src/lib.rs"), "#![forbid(unsafe_code)]");

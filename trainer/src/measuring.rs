@@ -85,6 +85,7 @@ pub(crate) fn measure(
                 adapter: Some(Arc::clone(&weights)),
                 pooled_from: Some(engine::own_part(&prompts.context, ids)),
                 priority: Priority::Interactive,
+                deadline: None,
             })?);
         }
         let Some(reply) = waiting.pop_front() else {

@@ -161,7 +161,7 @@ impl Pool {
         task();
         drop(operation);
         assert!(
-            !shared.panicked.load(Ordering::Acquire),
+            !shared.panicked.swap(false, Ordering::AcqRel),
             "a worker of the pool panicked; its message stands above"
         );
     }
@@ -263,6 +263,23 @@ mod tests {
                         .iter()
                         .all(|count| count.load(Ordering::Relaxed) == 2)
                 );
+            }
+        }
+    }
+
+    #[test]
+    fn a_pool_goes_on_after_a_part_that_panicked() {
+        for threads in [1, 2, 3] {
+            let mut pool = Pool::new(threads);
+            for _ in 0..20 {
+                let part = |start: usize, _: usize| assert!(start != 40, "this part panics");
+                let run = std::panic::AssertUnwindSafe(|| pool.for_each_chunk(64, 1, part));
+                assert!(threads == 1 || std::panic::catch_unwind(run).is_err());
+                let done = AtomicUsize::new(0);
+                pool.for_each_chunk(64, 1, |start, end| {
+                    done.fetch_add(end - start, Ordering::Relaxed);
+                });
+                assert_eq!(done.into_inner(), 64);
             }
         }
     }

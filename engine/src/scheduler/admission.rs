@@ -4,6 +4,9 @@
 //! with the fewest running requests is next, then the one that has had the least. An adapter with nothing running may
 //! take a place from one with several, so that a crowd on one adapter never keeps another out.
 
+use std::time::Instant;
+
+use crate::error::EngineError;
 use crate::kernels::BLOCK_TOKENS;
 use crate::request::Priority;
 use crate::sequence::Sequence;
@@ -11,33 +14,42 @@ use crate::sequence::Sequence;
 use super::Scheduler;
 
 impl Scheduler {
-    /// Lets go of requests whose clients have gone, takes waiting ones in while there is room, and returns how many
+    /// Lets go of requests that nobody wants any more, takes waiting ones in while there is room, and returns how many
     /// have left the queue since they were submitted.
     pub(crate) fn admit(&mut self) -> usize {
-        self.drop_cancelled() + self.take_in()
+        let left = self.drop_given_up(Instant::now());
+        match self.isolate_suspect() {
+            true => left,
+            false => left + self.take_in(),
+        }
     }
 
-    fn drop_cancelled(&mut self) -> usize {
-        let (tenants, blocks) = (&mut self.tenants, &mut self.blocks);
+    fn drop_given_up(&mut self, now: Instant) -> usize {
         let mut left = 0;
-        for queue in &mut self.waiting {
-            queue.retain(|sequence| {
-                let cancelled = sequence.is_cancelled();
-                if cancelled {
-                    tenants.withdraw(sequence.tenant, sequence.priority);
-                    left += usize::from(sequence.queued);
+        for class in 0..self.waiting.len() {
+            let mut place = 0;
+            while let Some(sequence) = self.waiting[class].get(place) {
+                if !sequence.is_given_up(now) {
+                    place += 1;
+                    continue;
                 }
-                !cancelled
-            });
-        }
-        self.running.retain_mut(|sequence| {
-            let cancelled = sequence.is_cancelled();
-            if cancelled {
-                sequence.release(blocks);
-                tenants.leave(sequence.tenant, sequence.priority);
+                if let Some(sequence) = self.waiting[class].remove(place) {
+                    self.tenants.withdraw(sequence.tenant, sequence.priority);
+                    left += usize::from(sequence.queued);
+                    give_up(sequence, now);
+                }
             }
-            !cancelled
-        });
+        }
+        let mut index = self.running.len();
+        while index > 0 {
+            index -= 1;
+            if self.running[index].is_given_up(now) {
+                let mut sequence = self.running.remove(index);
+                sequence.release(&mut self.blocks);
+                self.tenants.leave(sequence.tenant, sequence.priority);
+                give_up(sequence, now);
+            }
+        }
         left
     }
 
@@ -117,5 +129,12 @@ impl Scheduler {
         });
         let promised = promised.sum();
         self.blocks.available().saturating_sub(promised)
+    }
+}
+
+/// Tells whoever still listens that the time is over.
+fn give_up(sequence: Sequence, now: Instant) {
+    if sequence.is_late(now) {
+        sequence.fail(EngineError::DeadlineExceeded);
     }
 }

@@ -5,7 +5,7 @@
 //! back and is computed again later: rows don't depend on how they are chunked, so its answer stays the same.
 //!
 //! Here is the life of a step. Who may run is in `admission`, what goes into the step in `filling`, who gives way in
-//! `preemption`, how much is enough in `pace`, who is next in `tenants`, and guesses in `speculation`.
+//! `preemption`, how much is enough in `pace`, who is next in `tenants`, guesses in `speculation`, and how things go on after a panic in `recovery`.
 
 mod admission;
 mod filling;
@@ -13,25 +13,29 @@ mod pace;
 mod plan;
 mod preemption;
 mod prefix;
+mod recovery;
 mod speculation;
 mod tenants;
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
-use crate::batch::Output;
 use crate::engine::EngineConfig;
 use crate::error::EngineError;
 use crate::executor::Executor;
+use crate::faults::Fault;
 use crate::generation::GenerationLimits;
 use crate::kernels::BLOCK_TOKENS;
 use crate::kv::BlockPool;
-use crate::sequence::{Progress, Sequence, Task};
+use crate::sequence::Sequence;
 
 use self::pace::Pace;
-use self::plan::{Plan, Planned, Work};
+pub(crate) use self::plan::Work;
+use self::plan::{Plan, Planned};
 pub(crate) use self::speculation::Drafter;
 use self::tenants::Tenants;
+use crate::workload::RowPrices;
 
 /// The sequences of the engine and the blocks they share.
 pub(crate) struct Scheduler {
@@ -63,6 +67,8 @@ pub(crate) struct Totals {
     /// Tokens guessed, and those of them that were right.
     pub(crate) draft_tokens: u64,
     pub(crate) accepted_tokens: u64,
+    /// Panics in steps and in what was made of them.
+    pub(crate) panics: u64,
 }
 
 impl Scheduler {
@@ -120,6 +126,11 @@ impl Scheduler {
         self.totals
     }
 
+    /// What rows take, once that is known.
+    pub(crate) fn prices(&self) -> Option<RowPrices> {
+        self.pace.prices()
+    }
+
     /// Runs one step over whatever is ready and returns its number of rows.
     pub(crate) fn step(&mut self, executor: &mut Executor, limits: &GenerationLimits<'_>) -> usize {
         let mut plan = std::mem::take(&mut self.plan);
@@ -147,34 +158,33 @@ impl Scheduler {
         let mut segments = plan::recycled(std::mem::take(&mut plan.segments));
         segments.extend(plan.entries.iter().map(|planned| plan.segment(planned)));
         let running = &mut self.running;
+        for planned in &plan.entries {
+            running[planned.sequence].in_step = true;
+        }
+        let hook = self.config.fault_hook.as_ref();
+        if let Some(hook) = hook {
+            let tokens: Vec<&[u32]> = segments.iter().map(|segment| segment.tokens).collect();
+            hook.call(Fault::Step(&tokens));
+        }
+        let panics = &mut self.totals.panics;
         let computed = executor.run(&segments, |segment, row, output| {
             let planned = &plan.entries[segment];
             let sequence = &mut running[planned.sequence];
-            let position = planned.start + row;
-            let logits = match output {
-                Output::Logits(logits) => logits,
-                Output::Hidden(hidden) => return sequence.take_hidden(position, hidden),
-            };
-            let progress = match (planned.work, &mut sequence.task) {
-                (Work::Branch(continuation), Task::Score(scoring)) => {
-                    let at = position - sequence.prompt_length;
-                    scoring.take_next(continuation, at, logits);
-                    if at + 2 < scoring.continuations[continuation].len() {
-                        return;
-                    }
-                    sequence.finish_branch(continuation)
+            if sequence.failure.is_some() {
+                return;
+            }
+            // A panic here leaves nothing half done but the sequence, which is given up.
+            let used = catch_unwind(AssertUnwindSafe(|| {
+                if let Some(hook) = hook {
+                    hook.call(Fault::Answer(&sequence.tokens, planned.start + row));
                 }
-                (Work::Decode, _) => {
-                    // Behind a wrong guess, or behind the end, a row says nothing.
-                    let token = plan.tokens[planned.tokens.start + row];
-                    if sequence.done || !sequence.ends_with(token, position) {
-                        return;
-                    }
-                    sequence.take_logits(position, logits, limits)
-                }
-                _ => sequence.take_logits(position, logits, limits),
-            };
-            sequence.done |= progress == Progress::Done;
+                let token = plan.tokens[planned.tokens.start + row];
+                sequence.take_output(planned.work, (token, planned.start + row), output, limits);
+            }));
+            if used.is_err() {
+                *panics += 1;
+                sequence.failure = Some(EngineError::Panicked);
+            }
         });
         plan.segments = plan::recycled(segments);
         if let Err(error) = computed {
@@ -188,7 +198,9 @@ impl Scheduler {
             reason: error.to_string(),
         };
         for planned in plan.entries.drain(..) {
-            self.running[planned.sequence].failure = Some(failure.clone());
+            let sequence = &mut self.running[planned.sequence];
+            sequence.in_step = false;
+            sequence.failure = Some(failure.clone());
         }
     }
 
@@ -196,8 +208,13 @@ impl Scheduler {
     fn settle(&mut self, plan: &Plan) {
         for planned in &plan.entries {
             let sequence = &mut self.running[planned.sequence];
+            sequence.in_step = false;
+            if sequence.failure.is_some() {
+                continue;
+            }
             let rows = planned.tokens.len();
             let end = planned.start + rows;
+            sequence.spend(planned.work, rows);
             match planned.work {
                 Work::Prompt => sequence.computed = end,
                 Work::Decode => {
@@ -220,6 +237,7 @@ impl Scheduler {
             if self.config.prefix_cache {
                 remember_blocks(sequence, &mut self.blocks);
             }
+            sequence.clear_suspicion();
         }
     }
 
@@ -233,8 +251,10 @@ impl Scheduler {
                 sequence.release(&mut self.blocks);
                 let mut sequence = self.running.remove(index);
                 self.tenants.leave(sequence.tenant, sequence.priority);
-                if let Some(failure) = sequence.failure.take() {
-                    sequence.fail(failure);
+                match (sequence.failure.take(), &mut sequence.ticket) {
+                    (Some(failure), _) => sequence.fail(failure),
+                    (None, Some(ticket)) => ticket.complete(),
+                    (None, None) => {}
                 }
             } else if sequence.evicted {
                 self.pause(index);

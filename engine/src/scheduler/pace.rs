@@ -1,6 +1,8 @@
 //! How long steps take, learnt from those that ran, and what follows: how many prompt rows may stand beside running
 //! streams, and what a guessed token costs. Only arithmetic: nothing here looks at a clock.
 
+use crate::workload::RowPrices;
+
 /// What an older step counts against the next newer one.
 const MEMORY: f64 = 0.95;
 /// What prompts may add to a step, as a share of what the streams beside them are used to. Twice the usual gap is the
@@ -111,6 +113,16 @@ impl Pace {
             Some((fixed, slope)) if fixed + slope > 0.0 => rows * slope / (fixed + slope * rows),
             _ => rows / (rows + ROWS_OF_WEIGHTS),
         }
+    }
+
+    /// What rows take by now; `None` until prompts and answers have been computed.
+    pub(super) fn prices(&self) -> Option<RowPrices> {
+        let (step, answer) = self.line()?;
+        Some(RowPrices {
+            prompt: self.prompt_row()?,
+            step,
+            answer,
+        })
     }
 
     fn expected(&self, decode_rows: usize, prompt_rows: usize) -> Option<f64> {

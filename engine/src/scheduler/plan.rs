@@ -40,7 +40,7 @@ pub(super) struct Planned {
 
 /// What an entry's rows are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Work {
+pub(crate) enum Work {
     /// Known tokens that are computed in chunks.
     Prompt,
     /// The last token of an answer, and guesses at those that follow.

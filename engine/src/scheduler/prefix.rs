@@ -28,6 +28,9 @@ impl Scheduler {
         if !sequence.resumed {
             // What a sequence finds again after it gave way is its own work.
             sequence.cached_tokens += tokens;
+            if let Some(ticket) = &mut sequence.ticket {
+                ticket.spare(tokens);
+            }
             self.totals.prefix_hit_tokens += tokens as u64;
         }
     }

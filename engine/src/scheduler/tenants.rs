@@ -37,6 +37,14 @@ impl Tenant {
 }
 
 impl Tenants {
+    /// Nobody, after whoever there was.
+    pub(super) fn anew() -> Self {
+        Self {
+            slots: Vec::new(),
+            changed: true,
+        }
+    }
+
     /// One more waiting request; returns the tenant's number, which holds while it has requests.
     pub(super) fn arrive(&mut self, version: Option<&Version>, priority: Priority) -> usize {
         let class = priority as usize;

@@ -229,6 +229,7 @@ fn a_continuation_is_computed_in_chunks_beside_streams() {
         adapter: None,
         pooled_from: None,
         priority: Priority::Interactive,
+        deadline: None,
     };
     let mut awaited = driven.ask(Asked::Score(score.clone()));
     let super::driven::Awaited::Score(reply) = &mut awaited else {

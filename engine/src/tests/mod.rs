@@ -5,7 +5,9 @@ mod damage;
 mod device;
 mod driven;
 mod fairness;
+mod faults;
 mod invariance;
+mod load;
 mod parity;
 mod pooling;
 mod reference;
@@ -111,6 +113,7 @@ fn greedy(prompt: &[u32], max_tokens: usize) -> GenerateRequest {
         logprobs: Some(2),
         prompt_logprobs: None,
         priority: Priority::Interactive,
+        deadline: None,
     }
 }
 
@@ -169,6 +172,7 @@ fn logits(engine: &Engine, prompt: &[u32], adapter: Option<Arc<PreparedAdapter>>
         prompt: prompt.to_vec(),
         adapter,
         priority: Priority::Interactive,
+        deadline: None,
     };
     let reply = engine
         .logits(request)

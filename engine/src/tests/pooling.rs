@@ -20,6 +20,7 @@ fn request(
         adapter,
         pooled_from: from,
         priority: Priority::Interactive,
+        deadline: None,
     }
 }
 

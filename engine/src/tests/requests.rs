@@ -12,6 +12,7 @@ fn score(engine: &Engine, prompt: &[u32], continuations: &[&[u32]]) -> ScoreResu
         adapter: Some(random_adapter(engine.base(), 5)),
         pooled_from: None,
         priority: Priority::Background,
+        deadline: None,
     };
     let reply = engine.score(request).expect("the engine takes the request");
     reply.blocking_recv().expect("an answer").expect("a result")
@@ -158,13 +159,15 @@ fn a_full_queue_refuses_and_a_client_that_hangs_up_makes_room() {
     let second = engine.generate(endless()).expect("taken");
     let third = engine.generate(endless()).expect("taken");
     let refused = engine.generate(endless()).err();
-    assert_eq!(
-        refused,
-        Some(SubmitError::QueueFull {
-            waiting: 2,
-            limit: 2
-        })
-    );
+    let Some(SubmitError::QueueFull {
+        waiting: 2,
+        limit: 2,
+        retry_after,
+    }) = refused
+    else {
+        panic!("a third has no place: {refused:?}");
+    };
+    assert!(retry_after.as_secs() >= 1);
     drop(first);
     drop(second);
     assert_eq!(collect(third).tokens.len(), 200);

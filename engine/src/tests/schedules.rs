@@ -190,12 +190,14 @@ fn asked(arrival: &Arrival, adapters: &[Option<Arc<PreparedAdapter>>]) -> Asked 
                 continuations: lengths.iter().enumerate().map(continuation).collect(),
                 adapter,
                 priority,
+                deadline: None,
             })
         }
         Kind::Logits => Asked::Logits(LogitsRequest {
             prompt,
             adapter,
             priority,
+            deadline: None,
         }),
     }
 }

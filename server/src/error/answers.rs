@@ -2,7 +2,7 @@
 
 use actix_web::http::StatusCode;
 use adapters::{AdapterError, BlendError, MemoryError, RegistryError, StoreError};
-use engine::SubmitError;
+use engine::{EngineError, SubmitError};
 use tasks::{DataError, PlanError};
 
 use crate::evaluations::gate::GateError;
@@ -14,6 +14,13 @@ pub(super) fn submit_answer(error: &SubmitError) -> Answer {
         SubmitError::QueueFull { .. } => {
             Answer(StatusCode::TOO_MANY_REQUESTS, OVERLOADED, "queue_full")
         }
+        SubmitError::TooMuchWork { .. } => {
+            Answer(StatusCode::TOO_MANY_REQUESTS, OVERLOADED, "too_much_work")
+        }
+        SubmitError::TooLate { .. } => {
+            Answer(StatusCode::TOO_MANY_REQUESTS, OVERLOADED, "too_late")
+        }
+        SubmitError::Expired => Answer(StatusCode::GATEWAY_TIMEOUT, SERVER, "deadline_exceeded"),
         SubmitError::Draining => Answer(StatusCode::SERVICE_UNAVAILABLE, OVERLOADED, "draining"),
         SubmitError::NothingToPool { .. } => {
             Answer(StatusCode::BAD_REQUEST, INVALID, "nothing_to_pool")
@@ -26,6 +33,18 @@ pub(super) fn submit_answer(error: &SubmitError) -> Answer {
             Answer(StatusCode::BAD_REQUEST, INVALID, "token_out_of_range")
         }
         SubmitError::Stopped => Answer(StatusCode::INTERNAL_SERVER_ERROR, SERVER, "engine_stopped"),
+    }
+}
+
+pub(super) fn engine_answer(error: &EngineError) -> Answer {
+    const FAILED: StatusCode = StatusCode::INTERNAL_SERVER_ERROR;
+    match error {
+        EngineError::Stopped => Answer(FAILED, SERVER, "engine_stopped"),
+        EngineError::Panicked => Answer(FAILED, SERVER, "engine_panicked"),
+        EngineError::Device { .. } => Answer(FAILED, SERVER, "device_failed"),
+        EngineError::DeadlineExceeded => {
+            Answer(StatusCode::GATEWAY_TIMEOUT, SERVER, "deadline_exceeded")
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Statuses and texts of the contract.
 
+use std::time::Duration;
+
 use super::*;
 
 fn check(error: ApiError) -> (u16, &'static str, &'static str, bool) {
@@ -14,6 +16,7 @@ fn statuses_are_those_of_the_contract() {
     let full = SubmitError::QueueFull {
         waiting: 3,
         limit: 3,
+        retry_after: Duration::from_secs(7),
     };
     let long = SubmitError::TooLong {
         tokens: 9_001,
@@ -25,7 +28,12 @@ fn statuses_are_those_of_the_contract() {
     let missing = RegistryError::NotLoaded {
         name: "tone".to_owned(),
     };
+    let response = ApiError::from(full.clone()).error_response();
+    let retry = response.headers().get(header::RETRY_AFTER);
+    assert_eq!(retry.and_then(|value| value.to_str().ok()), Some("7"));
     assert_eq!(check(full.into()), (429, OVERLOADED, "queue_full", true));
+    let late = ApiError::from(EngineError::DeadlineExceeded);
+    assert_eq!(check(late), (504, SERVER, "deadline_exceeded", false));
     assert_eq!(
         check(ApiError::Draining),
         (503, OVERLOADED, "draining", true)

@@ -69,6 +69,7 @@ impl Target {
                     weight: *weight,
                 })
                 .collect(),
+            deadline: None,
             seed: Arc::default(),
         })
     }

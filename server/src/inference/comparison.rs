@@ -1,8 +1,11 @@
 //! Two models on the same prompt: what each says, where they part, and how far apart their next-token distributions are.
 
+use std::time::Duration;
+
 use actix_web::web::Data;
 use engine::{Engine, EngineError, LogitsRequest, Priority};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
+use tokio::time::timeout;
 
 use super::generation::Finished;
 use super::target::Target;
@@ -12,6 +15,8 @@ use evaluation::patience::when_there_is_room;
 
 /// Positions in the engine at the same time, so that one request leaves room in the queue.
 const IN_FLIGHT: usize = 16;
+/// How long a position waits for room in the queue before the request is refused.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How far two answers are apart.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -68,8 +73,14 @@ async fn logits(engine: &Engine, prompt: Vec<u32>, target: &Target) -> Result<Ve
         prompt,
         adapter: target.weights(),
         priority: Priority::Interactive,
+        deadline: target.deadline(),
     };
-    let reply = when_there_is_room(|| engine.logits(request.clone())).await?;
+    let waited = when_there_is_room(|| engine.logits(request.clone()));
+    let reply = match timeout(PATIENCE, waited).await {
+        Ok(taken) => taken?,
+        // A queue that others keep full refuses this request as it does theirs.
+        Err(_) => engine.logits(request)?,
+    };
     Ok(reply.await.map_err(|_| EngineError::Stopped)??)
 }
 

@@ -72,6 +72,7 @@ pub fn submit(
         for choice in 0..generation.choices {
             let mut request = engine_request(encoded, generation, weights.clone());
             request.max_tokens = max_tokens;
+            request.deadline = target.deadline();
             request.min_tokens = generation.min_tokens.min(max_tokens);
             request.sampling.seed = request.sampling.seed.wrapping_add(choice as u64);
             running.push(Running {
@@ -102,6 +103,7 @@ fn engine_request(
         logprobs: generation.logprobs,
         prompt_logprobs: generation.logprobs.filter(|_| generation.echo),
         priority: Priority::Interactive,
+        deadline: None,
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod blend;
 pub mod comparison;
+pub mod deadline;
 pub mod generation;
 pub mod logprobs;
 pub mod named;

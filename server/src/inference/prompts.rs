@@ -6,6 +6,9 @@ use utoipa::ToSchema;
 
 use crate::error::ApiError;
 
+/// Most prompts of one request.
+const MAX_PROMPTS: usize = 1024;
+
 /// One prompt or several, as text or as token ids.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(
@@ -36,8 +39,19 @@ impl Prompt {
     /// Encodes every prompt; token ids are taken as they are, with nothing added.
     ///
     /// # Errors
-    /// `InvalidValue` for no prompt at all, an empty one, or an id outside the vocabulary.
+    /// `InvalidValue` for no prompt at all, an empty one, too many, or an id outside the vocabulary.
     pub fn encode(&self, tokenizer: &Tokenizer) -> Result<Vec<EncodedPrompt>, ApiError> {
+        let count = match self {
+            Self::Text(_) | Self::Tokens(_) => 1,
+            Self::Texts(texts) => texts.len(),
+            Self::TokenLists(lists) => lists.len(),
+        };
+        if count > MAX_PROMPTS {
+            return Err(ApiError::invalid(
+                "prompt",
+                format!("`prompt` has {count} entries; send 1 to {MAX_PROMPTS}"),
+            ));
+        }
         let from_text = |text: &String| EncodedPrompt {
             tokens: tokenizer.encode(text, true),
             text: text.clone(),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use actix_web::web::Data;
 use actix_web::{HttpMessage, HttpRequest};
@@ -10,6 +11,7 @@ use engine::PreparedAdapter;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::deadline;
 use super::named::Named;
 use crate::error::ApiError;
 use crate::loading::residency::{self, Origin};
@@ -67,6 +69,8 @@ pub struct Target {
     pub model: String,
     pub(super) lease: Option<Lease<PreparedAdapter>>,
     pub(super) blend: Vec<BlendPart>,
+    /// When the answer is worth nothing any more.
+    pub(super) deadline: Option<Instant>,
     /// The seed of what is sampled from it, for the receipt.
     pub(super) seed: Arc<OnceLock<u64>>,
 }
@@ -121,6 +125,7 @@ impl Target {
             model: model.to_owned(),
             lease,
             blend: Vec::new(),
+            deadline: None,
             seed: Arc::default(),
         })
     }
@@ -128,7 +133,7 @@ impl Target {
     /// Resolves a request's selection and leaves the adapter's name on the request for the metrics.
     ///
     /// # Errors
-    /// Those of [`Target::resolve`].
+    /// Those of [`Target::resolve`] and of [`deadline::of_request`].
     pub async fn of_request(
         state: &Data<State>,
         request: &HttpRequest,
@@ -138,7 +143,9 @@ impl Target {
         let id = request.extensions().get::<RequestId>().cloned();
         let own = id.map(|id| id.0).unwrap_or_default();
         let key = selection.user.as_deref().unwrap_or(&own);
-        let target = Self::resolve(state, selection, key).await?;
+        let deadline = deadline::of_request(state, request)?;
+        let mut target = Self::resolve(state, selection, key).await?;
+        target.deadline = Some(deadline);
         let mut served = target.served();
         let mut extensions = request.extensions_mut();
         if extensions.get::<ServedAdapter>().is_some() {
@@ -155,6 +162,11 @@ impl Target {
     pub async fn pinned(state: &Data<State>, name: &str, version: &str) -> Result<Self, ApiError> {
         let selection = Selection::of_model(Some(&format!("{name}@{version}")));
         Self::resolve(state, &selection, "").await
+    }
+
+    /// When the answer is worth nothing any more.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline
     }
 
     /// Notes the seed of what is sampled; the first one counts.

@@ -17,10 +17,12 @@ pub(super) async fn in_background<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
     let (sender, receiver) = oneshot::channel();
+    let span = tracing::Span::current();
     std::thread::Builder::new()
         .name("adapter-loading".to_owned())
         .spawn(move || {
             step_back();
+            let _inside = span.enter();
             // Nobody waits any more when the request was given up.
             let _ = sender.send(work());
         })

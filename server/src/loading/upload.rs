@@ -10,7 +10,7 @@ use adapters::{Arrival, CONFIG_FILE, Incoming, MANIFEST_FILE, StoreError, WEIGHT
 use futures_util::TryStreamExt;
 
 use super::blocking;
-use crate::body::{discard, read_bounded};
+use crate::body::{discard, read_bounded, unreadable};
 use crate::error::ApiError;
 use crate::state::State;
 
@@ -56,7 +56,9 @@ pub async fn read_upload(state: &Data<State>, mut form: Multipart) -> Result<Upl
         }
         match read_part(state, &incoming, &mut parts, field).await {
             Ok(()) => {}
-            Err(error @ ApiError::Malformed { .. }) => return Err(error),
+            Err(error @ (ApiError::Malformed { .. } | ApiError::BodyTooSlow { .. })) => {
+                return Err(error);
+            }
             Err(error) => refusal = Some(error),
         }
     }
@@ -214,8 +216,5 @@ fn twice(part: &str) -> ApiError {
 }
 
 fn malformed(error: actix_multipart::MultipartError) -> ApiError {
-    ApiError::Malformed {
-        message: format!("the multipart form cannot be read: {error}"),
-        param: None,
-    }
+    unreadable("the multipart form cannot be read", &error)
 }

@@ -28,6 +28,7 @@ pub(super) struct EngineGauges {
     pub(super) step_rows: IntCounter,
     pub(super) batch_rows: Gauge,
     pub(super) draft_tokens: IntCounterVec,
+    pub(super) panics: IntCounter,
 }
 
 /// What the Kubernetes gateway schedules by, under vLLM's names.
@@ -129,6 +130,11 @@ impl EngineGauges {
                 "draft_tokens_total",
                 "Tokens guessed by prompt lookup, by what became of them.",
                 &["outcome"],
+            )?,
+            panics: counter(
+                r,
+                "engine_panics_total",
+                "Panics of the engine; each cost no more than the requests it was for.",
             )?,
         })
     }

@@ -14,6 +14,8 @@ pub struct HttpMetrics {
     pub request_duration: HistogramVec,
     /// Requests being handled.
     pub requests_in_flight: IntGauge,
+    /// Handlers and streams that panicked.
+    pub panics: IntCounter,
 }
 
 /// Tokens and the time they take.
@@ -152,6 +154,11 @@ impl HttpMetrics {
                 r,
                 "quickchange_requests_in_flight",
                 "Requests being handled.",
+            )?,
+            panics: counter(
+                r,
+                "request_panics_total",
+                "Requests whose handler or stream panicked; each failed alone.",
             )?,
         })
     }

@@ -64,6 +64,7 @@ impl Metrics {
         engine.batch_rows.set(ratio(rows, steps));
         raise(&engine.steps, statistics.steps);
         raise(&engine.step_rows, statistics.step_rows);
+        raise(&engine.panics, statistics.panics);
         raise(&engine.prefix_hits, statistics.prefix_hit_tokens);
         raise(&engine.prefix_queries, statistics.prefix_query_tokens);
         let (drafted, accepted) = (statistics.draft_tokens, statistics.accepted_tokens);

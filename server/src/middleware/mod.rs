@@ -1,14 +1,22 @@
 //! What happens around every request: its id, its metrics, its line in the log. Nothing about any one route.
 
-use std::time::Instant;
+mod paced;
+mod panics;
 
-use actix_web::body::MessageBody;
+use std::panic::AssertUnwindSafe;
+use std::time::{Duration, Instant};
+
+use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::web::Data;
 use actix_web::{Error, HttpMessage};
+use futures_util::FutureExt;
+use tracing::Instrument;
 
+pub use self::paced::TooSlow;
+use self::panics::Guarded;
 use crate::inference::receipt::{RECEIPT, Receipt};
 use crate::inference::target::ServedAdapter;
 use crate::state::State;
@@ -16,31 +24,49 @@ use crate::state::State;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const LONGEST_ID: usize = 128;
 
+/// When a request arrived, left on it for its deadline.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrived(pub Instant);
+
 /// The id of a request, left on it for whoever needs one.
 #[derive(Debug, Clone)]
 pub struct RequestId(pub String);
 
-/// Gives every answer an `x-request-id` and counts it.
+/// Gives every answer an `x-request-id`, counts it, and keeps what goes wrong with it away from all others.
 ///
 /// # Errors
 /// Those of the route, as answers.
 pub async fn observe(
-    request: ServiceRequest,
-    next: Next<impl MessageBody>,
-) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    mut request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
     let started = Instant::now();
     let id = request_id(&request);
     let text = id.to_str().unwrap_or_default().to_owned();
+    let span = tracing::info_span!("request", request_id = text);
     request.extensions_mut().insert(RequestId(text));
+    request.extensions_mut().insert(Arrived(started));
     let method = request.method().to_string();
     let state = request.app_data::<Data<State>>().cloned();
+    if let Some(state) = &state {
+        let time = Duration::from_secs(state.configuration.stall_seconds);
+        paced::pace(&mut request, time);
+    }
     let _in_flight = state.as_ref().map(InFlight::enter);
-    let mut response = next.call(request).await?;
+    let called = AssertUnwindSafe(next.call(request).instrument(span.clone()));
+    // What the handler shares with others is behind locks that outlive a panic, or counted by guards.
+    let Ok(response) = called.catch_unwind().await else {
+        return Err(panics::failed(state.as_ref(), &method, id));
+    };
+    let (answering, inside) = (state.clone(), span.clone());
+    let mut response = response?
+        .map_into_boxed_body()
+        .map_body(|_, body| BoxBody::new(Guarded::new(body, answering, inside)));
     if let Some(state) = &state {
         record(state, &response, &method, started);
     }
     tracing::debug!(
-        request_id = id.to_str().unwrap_or_default(),
+        parent: &span,
         method,
         path = response.request().path(),
         status = response.status().as_u16(),
@@ -80,6 +106,7 @@ fn receipt<B>(state: &State, response: &ServiceResponse<B>) -> Option<HeaderValu
     Receipt::of(state, served)?.header()
 }
 
+/// Counts an answer.
 fn record<B>(state: &State, response: &ServiceResponse<B>, method: &str, started: Instant) {
     let request = response.request();
     let route = request

@@ -24,6 +24,8 @@ use crate::state::State;
 
 /// Most inputs of one request.
 const MAX_INPUTS: usize = 1024;
+/// Most labels to choose among.
+const MAX_LABELS: usize = 256;
 /// Inputs of one request in the engine at the same time, so that one request leaves room in the queue.
 const IN_FLIGHT: usize = 32;
 
@@ -40,7 +42,7 @@ pub struct ClassifyRequest {
     pub inputs: Vec<Input>,
     /// The task whose prompt is used; the adapter's own unless given.
     pub task: Option<String>,
-    /// The labels to choose among; the task's unless given.
+    /// The labels to choose among, 2 to 256; the task's unless given.
     pub labels: Option<Vec<String>>,
     /// Number of the prompt; the adapter's own unless given.
     pub prompt: Option<usize>,
@@ -238,6 +240,15 @@ fn check_labels(labels: &[String], task: Task) -> Result<(), ApiError> {
             ),
         });
     }
+    if labels.len() > MAX_LABELS {
+        return Err(ApiError::invalid(
+            "labels",
+            format!(
+                "`labels` has {} entries; send 2 to {MAX_LABELS}",
+                labels.len()
+            ),
+        ));
+    }
     let distinct = labels
         .iter()
         .enumerate()
@@ -311,7 +322,8 @@ async fn score(
         target.weights(),
         (&checked.labels, checked.label_scoring),
         Priority::Interactive,
-    );
+    )
+    .until(target.deadline());
     let mut usage = Usage::default();
     let neutral = match checked.calibrate {
         true => {

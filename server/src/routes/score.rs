@@ -164,6 +164,7 @@ async fn run(state: &State, target: &Target, pair: Encoded) -> Result<ScoreResul
         adapter: target.weights(),
         pooled_from: None,
         priority: Priority::Interactive,
+        deadline: target.deadline(),
     })?;
     Ok(reply.await.map_err(|_| EngineError::Stopped)??)
 }

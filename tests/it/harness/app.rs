@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use engine::FaultHook;
 use server::application::{Application, StopHandle};
 use server::configuration::{Configuration, StoreLocation};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
 
 use super::{BaseFile, Client, Random};
 
@@ -24,6 +26,11 @@ pub(crate) struct Options {
     pub(crate) store: Option<StoreLocation>,
     pub(crate) admin_key: Vec<String>,
     pub(crate) api_key: Vec<String>,
+    pub(crate) max_queue_tokens: usize,
+    pub(crate) max_request_seconds: u64,
+    pub(crate) stall_seconds: u64,
+    pub(crate) drain_seconds: u64,
+    pub(crate) fault_hook: Option<FaultHook>,
 }
 
 impl Default for Options {
@@ -42,6 +49,11 @@ impl Default for Options {
             store: None,
             admin_key: Vec::new(),
             api_key: Vec::new(),
+            max_queue_tokens: 1 << 20,
+            max_request_seconds: 600,
+            stall_seconds: 30,
+            drain_seconds: 0,
+            fault_hook: None,
         }
     }
 }
@@ -70,7 +82,11 @@ impl Options {
             draft_tokens: self.draft_tokens,
             admin_key: self.admin_key,
             api_key: self.api_key,
-            drain_seconds: 0,
+            max_queue_tokens: self.max_queue_tokens,
+            max_request_seconds: self.max_request_seconds,
+            stall_seconds: self.stall_seconds,
+            drain_seconds: self.drain_seconds,
+            fault_hook: self.fault_hook,
             ..Configuration::defaults()
         }
     }
@@ -108,6 +124,8 @@ pub(crate) struct App {
     folder: TempDir,
     configuration: Configuration,
     stop: StopHandle,
+    /// How the server ended, once it has.
+    ended: JoinHandle<anyhow::Result<()>>,
     /// The server's own, so that ending it ends whatever the server does in the background; taken when the server goes.
     runtime: Option<Runtime>,
 }
@@ -160,15 +178,21 @@ impl App {
         let application = building.await.unwrap().unwrap();
         let client = Client::new(application.port());
         let stop = application.handle();
-        runtime.spawn(application.run_until_stopped());
+        let ended = runtime.spawn(application.run_until_stopped());
         Self {
             client,
             base,
             folder,
             configuration,
             stop,
+            ended,
             runtime: Some(runtime),
         }
+    }
+
+    /// Waits for the end of a server that nobody has told to stop.
+    pub(crate) async fn ended_by_itself(&mut self) -> anyhow::Result<()> {
+        (&mut self.ended).await.unwrap()
     }
 
     /// The folder that `path` and `lora_path` are resolved under.

@@ -9,6 +9,7 @@ mod files;
 mod model;
 mod process;
 mod reply;
+mod waiting;
 
 pub(crate) use app::{App, Options};
 pub(crate) use client::Client;

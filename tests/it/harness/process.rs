@@ -23,6 +23,8 @@ pub(crate) struct Process {
     folder: TempDir,
     test: &'static str,
     child: Child,
+    /// What the shell does before the process is one, in a mount namespace of its own; nothing when empty.
+    before: String,
     /// Held so that the process can always write to it.
     _output: BufReader<ChildStdout>,
 }
@@ -49,17 +51,57 @@ pub(crate) fn serve_as_told() {
 impl Process {
     /// The tiny model, no adapters. `test` is the path of the test that calls [`serve_as_told`].
     pub(crate) fn start(test: &'static str) -> Self {
+        Self::start_after(test, |_| String::new())
+    }
+
+    /// The same after commands for the shell, which get to know where the store will be. They run as root in a mount namespace of their
+    /// own.
+    pub(crate) fn start_after(test: &'static str, before: impl Fn(&Path) -> String) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let base = BaseFile::tiny();
-        let (child, output, client) = spawn(test, folder.path());
+        fs_err::create_dir_all(store_in(folder.path())).unwrap();
+        let before = before(&store_in(folder.path()));
+        let (child, output, client) = spawn(test, folder.path(), &before);
         Self {
             client,
             base,
             folder,
             test,
             child,
+            before,
             _output: output,
         }
+    }
+
+    /// Whether this process may mount file systems for one that it starts.
+    pub(crate) fn can_mount() -> bool {
+        let tried = Command::new("unshare")
+            .args(["--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt"])
+            .stderr(Stdio::null())
+            .status();
+        tried.is_ok_and(|status| status.success())
+    }
+
+    /// The store as the process sees it.
+    pub(crate) fn store(&self) -> PathBuf {
+        let root = PathBuf::from(format!("/proc/{}/root", self.child.id()));
+        let store = store_in(self.folder.path());
+        root.join(store.strip_prefix("/").unwrap())
+    }
+
+    /// Runs a command among the process's mounts.
+    pub(crate) fn run_inside(&self, command: &[&str]) {
+        let pid = self.child.id().to_string();
+        let status = Command::new("nsenter")
+            .args(["--mount", "--target", &pid, "--"])
+            .args(command)
+            .status();
+        assert!(status.unwrap().success(), "{command:?}");
+    }
+
+    /// Where the store is, for the process and for commands beside it.
+    pub(crate) fn store_path(&self) -> String {
+        store_in(self.folder.path()).to_str().unwrap().to_owned()
     }
 
     /// SIGKILL; returns when the process is gone.
@@ -71,12 +113,21 @@ impl Process {
     /// Starts another process, of a server that was killed, on the same folders; returns when it has opened the store and
     /// listens.
     pub(crate) fn start_again(&mut self) {
-        (self.child, self._output, self.client) = spawn(self.test, self.folder.path());
+        (self.child, self._output, self.client) =
+            spawn(self.test, self.folder.path(), &self.before);
     }
 
     /// Weights files in the store.
     pub(crate) fn stored_weights(&self) -> usize {
         weights_under(store_in(self.folder.path()))
+    }
+
+    /// What lies where changes are prepared, among the process's mounts.
+    pub(crate) fn staged_inside(&self) -> Vec<PathBuf> {
+        fs_err::read_dir(self.store().join(".staging"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect()
     }
 
     /// What lies where changes are prepared.
@@ -96,8 +147,20 @@ impl Drop for Process {
     }
 }
 
-fn spawn(test: &str, folder: &Path) -> (Child, BufReader<ChildStdout>, Client) {
-    let mut child = Command::new(std::env::current_exe().unwrap())
+fn spawn(test: &str, folder: &Path, before: &str) -> (Child, BufReader<ChildStdout>, Client) {
+    let own = std::env::current_exe().unwrap();
+    let mut command = match before {
+        "" => Command::new(own),
+        before => {
+            let mut command = Command::new("unshare");
+            let script = format!("{before}\nexec \"$@\"");
+            command
+                .args(["--mount", "sh", "-euc", &script, "sh"])
+                .arg(own);
+            command
+        }
+    };
+    let mut child = command
         .args([test, "--exact", "--nocapture", "--test-threads=1"])
         .env(FOLDER, folder)
         .stdin(Stdio::piped())

@@ -43,6 +43,7 @@ fn state(place: &Workplace, behind: &str, text: &str) -> Vec<f32> {
         adapter: Some(weights.into()),
         pooled_from: Some(encode(behind).len()),
         priority: Priority::Interactive,
+        deadline: None,
     };
     let result = engine.score(request).unwrap().blocking_recv().unwrap();
     result.unwrap().mean_hidden.unwrap()

@@ -1,6 +1,6 @@
 //! Reading a data set from a request: a JSON object, or a form with files.
 
-use actix_multipart::{Field, Multipart};
+use actix_multipart::{Field, Multipart, MultipartError};
 use actix_web::web::{Bytes, Payload};
 use actix_web::{HttpMessage, HttpRequest};
 use futures_util::TryStreamExt;
@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use tasks::{Domain, UploadedDataset};
 use utoipa::ToSchema;
 
-use crate::body::{discard, parse_object, read, read_bounded};
+use crate::body::{discard, parse_object, read, read_bounded, unreadable};
 use crate::error::ApiError;
 use crate::loading::blocking;
 use crate::routes::classify::parse_task;
@@ -132,17 +132,17 @@ fn read_json(body: &[u8]) -> Result<Parts, ApiError> {
 async fn read_form(mut form: Multipart, limit: usize) -> Result<Parts, ApiError> {
     let mut parts = Parts::default();
     let mut refusal = None;
-    let malformed = |error| ApiError::Malformed {
-        message: format!("the body is no multipart form: {error}"),
-        param: None,
-    };
+    let malformed = |error: MultipartError| unreadable("the body is no multipart form", &error);
     while let Some(field) = form.try_next().await.map_err(malformed)? {
         if refusal.is_some() {
             discard(field).await;
             continue;
         }
-        if let Err(error) = read_part(&mut parts, field, limit).await {
-            refusal = Some(error);
+        match read_part(&mut parts, field, limit).await {
+            Ok(()) => {}
+            // Nothing more will come.
+            Err(error @ ApiError::BodyTooSlow { .. }) => return Err(error),
+            Err(error) => refusal = Some(error),
         }
     }
     match refusal {

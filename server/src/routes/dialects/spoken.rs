@@ -69,10 +69,14 @@ mod tests {
 
     #[test]
     fn a_full_queue_says_when_to_come_back_in_any_dialect() {
-        let (waiting, limit) = (1, 1);
-        let error = ApiError::from(SubmitError::QueueFull { waiting, limit });
+        let error = ApiError::from(SubmitError::QueueFull {
+            waiting: 1,
+            limit: 1,
+            retry_after: std::time::Duration::from_secs(3),
+        });
         let response = refusal(&error, StatusCode::IM_A_TEAPOT, &json!({}));
         assert_eq!(response.status(), StatusCode::IM_A_TEAPOT);
-        assert!(response.headers().contains_key(header::RETRY_AFTER));
+        let retry = response.headers().get(header::RETRY_AFTER);
+        assert_eq!(retry.and_then(|value| value.to_str().ok()), Some("3"));
     }
 }

@@ -137,6 +137,7 @@ mod tests {
         let full = SubmitError::QueueFull {
             waiting: 3,
             limit: 3,
+            retry_after: std::time::Duration::from_secs(1),
         };
         assert_eq!(told(full), (429, "overloaded"));
         assert_eq!(told(ApiError::Draining), (503, "overloaded"));
