@@ -47,6 +47,15 @@ KILLS ?= 200
 crash-loop: ## kill the server at random moments of uploads, activations, rollbacks and deletions, and compare what is left: make crash-loop KILLS=200
 	QUICKCHANGE_KILLS=$(KILLS) $(CARGO) test --locked --package tests --test it crash_loop -- --nocapture
 
+.PHONY: fuzz
+fuzz: SECONDS = 60
+fuzz: ## throw hostile input at every parser, that long each: make fuzz SECONDS=60 (needs a nightly toolchain and cargo-fuzz)
+	@fuzz/run $(SECONDS)
+
+.PHONY: sanitize
+sanitize: ## run the tests of the kernels and the pool under AddressSanitizer and ThreadSanitizer
+	@scripts/sanitize
+
 .PHONY: check
 check: ## formatting, lints and documentation, warnings as errors
 	$(CARGO) fmt --all --check
@@ -77,6 +86,16 @@ soak: model ## do everything to a release server that clients do, at once, and c
 deny: ## check licences, sources and duplicates of the dependencies (needs cargo-deny)
 	@$(CARGO) deny --version >/dev/null 2>&1 || { echo "make deny: cargo-deny is not installed; cargo install --locked cargo-deny" >&2; exit 1; }
 	$(CARGO) deny check bans licenses sources
+
+.PHONY: advisories
+advisories: ## look the dependencies up in the advisory database, which cargo-deny fetches, and for versions that were withdrawn
+	@$(CARGO) deny --version >/dev/null 2>&1 || { echo "make advisories: cargo-deny is not installed; cargo install --locked cargo-deny" >&2; exit 1; }
+	$(CARGO) deny check advisories
+
+.PHONY: sbom
+sbom: ## write what is built into server and trainer as CycloneDX into target/sbom (needs cargo-cyclonedx)
+	@$(CARGO) cyclonedx --version >/dev/null 2>&1 || { echo "make sbom: cargo-cyclonedx is not installed; cargo install --locked cargo-cyclonedx" >&2; exit 1; }
+	SBOM
 
 .PHONY: check-deploy
 check-deploy: model ## check the dashboard, the alerts and their tests, then all of them against a server and a Prometheus that run (needs Debian's package prometheus)
