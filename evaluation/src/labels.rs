@@ -65,6 +65,11 @@ impl LabelScorer {
         }
     }
 
+    /// Tokens of all labels together, which are read behind each prompt.
+    pub fn label_tokens(&self) -> usize {
+        self.labels.iter().map(Vec::len).sum()
+    }
+
     /// Scores the labels after one prompt.
     ///
     /// # Errors

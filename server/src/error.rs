@@ -3,8 +3,10 @@
 //! Domain errors (`adapters`, `engine`, `tasks`) know no HTTP; they become an [`ApiError`] by `From`, and `ApiError::answer`
 //! is the only place that chooses a status. It has no wildcard arm, so a new variant does not compile until someone decides.
 
+mod access;
 mod answers;
 mod blame;
+mod degeneration;
 mod measuring;
 #[cfg(test)]
 mod tests;
@@ -19,10 +21,14 @@ use serde::Serialize;
 use tasks::{DataError, PlanError, PromptError};
 use utoipa::ToSchema;
 
+pub use self::access::AccessError;
+use self::access::access_answer;
 use self::answers::{
     adapter_answer, blend_answer, data_answer, dataset_answer, gate_answer, memory_answer,
     plan_answer, registry_answer, store_answer, submit_answer,
 };
+pub use self::degeneration::Degeneration;
+use crate::audit::note;
 use crate::evaluations::gate::{GateError, GateReport};
 
 /// Why a request was not served.
@@ -60,12 +66,9 @@ pub enum ApiError {
         /// What to do instead.
         message: String,
     },
-    /// No key, or one that is not configured.
-    #[error("a valid key is needed: send `Authorization: Bearer <key>`")]
-    Unauthenticated,
-    /// A valid key that may not do this.
-    #[error("this key has the scope `inference`; the route needs the scope `admin`")]
-    Forbidden,
+    /// Whoever asks may not, or not now.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// No such route.
     #[error("there is no route {path}; GET /openapi.json lists them all")]
     RouteNotFound {
@@ -207,19 +210,6 @@ pub enum ApiError {
     Internal(#[source] anyhow::Error),
 }
 
-/// What an adapter without sense makes of every output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Degeneration {
-    /// Logits that are not numbers.
-    #[error("makes the model's output non-finite; its weights are too large to serve")]
-    NotFinite,
-    /// All tokens as likely as each other.
-    #[error(
-        "makes every next token as likely as any other; its weights have wiped out what the model knows"
-    )]
-    Uniform,
-}
-
 /// The body of every answer that is not a success.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ErrorBody {
@@ -314,10 +304,7 @@ impl ApiError {
             Self::InvalidValue { .. } => Answer(StatusCode::BAD_REQUEST, INVALID, "invalid_value"),
             Self::MissingField { .. } => Answer(StatusCode::BAD_REQUEST, INVALID, "missing_field"),
             Self::NotSupported { .. } => Answer(StatusCode::BAD_REQUEST, INVALID, "not_supported"),
-            Self::Unauthenticated => {
-                Answer(StatusCode::UNAUTHORIZED, AUTHENTICATION, "invalid_api_key")
-            }
-            Self::Forbidden => Answer(StatusCode::FORBIDDEN, AUTHENTICATION, "insufficient_scope"),
+            Self::Access(error) => access_answer(error),
             Self::RouteNotFound { .. } => {
                 Answer(StatusCode::NOT_FOUND, NOT_FOUND, "route_not_found")
             }
@@ -368,6 +355,9 @@ impl ApiError {
     }
 
     fn retry_after(&self) -> Option<HeaderValue> {
+        if let Self::Access(error) = self {
+            return error.retry_after();
+        }
         match self.answer().0 {
             StatusCode::TOO_MANY_REQUESTS => Some(HeaderValue::from_static("1")),
             StatusCode::SERVICE_UNAVAILABLE => Some(HeaderValue::from_static("5")),
@@ -385,6 +375,7 @@ impl ResponseError for ApiError {
         if self.status_code() == StatusCode::INTERNAL_SERVER_ERROR {
             tracing::error!(error = ?self, "request failed");
         }
+        note::refused(self.answer().2);
         let mut response = HttpResponse::build(self.status_code());
         if let Some(seconds) = self.retry_after() {
             response.insert_header((header::RETRY_AFTER, seconds));
@@ -392,7 +383,7 @@ impl ResponseError for ApiError {
         if let Self::MethodNotAllowed { allowed, .. } = self {
             response.insert_header((header::ALLOW, *allowed));
         }
-        if matches!(self, Self::Unauthenticated) {
+        if matches!(self, Self::Access(error) if error.wants_key()) {
             response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
         }
         response.json(self.body())

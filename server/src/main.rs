@@ -1,7 +1,8 @@
-//! The command line of the server: serve, or print the OpenAPI document.
+//! The command line of the server: serve, print the OpenAPI document, or change the file of keys.
 
 use anyhow::{Context, Result};
 use clap::{Args, CommandFactory, FromArgMatches, Subcommand};
+use server::access::commands::KeysCommand;
 use server::application::Application;
 use server::configuration::Configuration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -12,6 +13,9 @@ use tracing_subscriber::EnvFilter;
 enum Command {
     /// Print the OpenAPI document
     Openapi,
+    /// Make, list and revoke keys
+    #[command(subcommand)]
+    Keys(KeysCommand),
 }
 
 /// The command in front of, or in place of, the server's own flags.
@@ -27,6 +31,7 @@ async fn main() -> Result<()> {
     let choice = Choice::from_arg_matches(&matches)?;
     match choice.command {
         Some(Command::Openapi) => print_openapi(),
+        Some(Command::Keys(command)) => command.run(),
         None => serve(Configuration::from_arg_matches(&matches)?).await,
     }
 }
@@ -40,6 +45,7 @@ async fn serve(configuration: Configuration) -> Result<()> {
         .init();
     let application = Application::build(configuration).await?;
     let handle = application.handle();
+    application.reload_handle().on_hangup()?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::spawn(async move {

@@ -2,8 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+use server::access::Secret;
 use server::application::{Application, StopHandle};
 use server::configuration::{Configuration, StoreLocation};
+use server::reload::ReloadHandle;
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 
@@ -24,6 +27,9 @@ pub(crate) struct Options {
     pub(crate) store: Option<StoreLocation>,
     pub(crate) admin_key: Vec<String>,
     pub(crate) api_key: Vec<String>,
+    pub(crate) keys: Option<PathBuf>,
+    pub(crate) certificate: Option<[PathBuf; 2]>,
+    pub(crate) audit_log: Option<PathBuf>,
 }
 
 impl Default for Options {
@@ -42,6 +48,9 @@ impl Default for Options {
             store: None,
             admin_key: Vec::new(),
             api_key: Vec::new(),
+            keys: None,
+            certificate: None,
+            audit_log: None,
         }
     }
 }
@@ -68,12 +77,20 @@ impl Options {
             max_running: self.max_running,
             prefix_cache: self.prefix_cache,
             draft_tokens: self.draft_tokens,
-            admin_key: self.admin_key,
-            api_key: self.api_key,
+            admin_key: secrets(&self.admin_key),
+            api_key: secrets(&self.api_key),
+            keys: self.keys,
+            tls_certificate: self.certificate.as_ref().map(|files| files[0].clone()),
+            tls_key: self.certificate.map(|[_, key]| key),
+            audit_log: self.audit_log,
             drain_seconds: 0,
             ..Configuration::defaults()
         }
     }
+}
+
+fn secrets(keys: &[String]) -> Vec<Secret> {
+    keys.iter().map(|key| Secret::from(key.as_str())).collect()
 }
 
 /// Where a server whose folders lie in `folder` keeps what outlives it.
@@ -108,6 +125,7 @@ pub(crate) struct App {
     folder: TempDir,
     configuration: Configuration,
     stop: StopHandle,
+    reload: ReloadHandle,
     /// The server's own, so that ending it ends whatever the server does in the background; taken when the server goes.
     runtime: Option<Runtime>,
 }
@@ -150,6 +168,21 @@ impl App {
         self.stop.drain().await;
     }
 
+    /// What SIGHUP does to a server.
+    pub(crate) async fn reload(&self) {
+        self.reload.reload().await;
+    }
+
+    /// The lines of the audit log.
+    pub(crate) fn audited(&self) -> Vec<Value> {
+        let path = self.configuration.audit_file().unwrap();
+        let text = fs_err::read_to_string(path).unwrap();
+        let lines = text.lines();
+        lines
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+
     async fn run(base: BaseFile, folder: TempDir, configuration: Configuration) -> Self {
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
@@ -159,7 +192,7 @@ impl App {
         let building = runtime.spawn(Application::build(configuration.clone()));
         let application = building.await.unwrap().unwrap();
         let client = Client::new(application.port());
-        let stop = application.handle();
+        let (stop, reload) = (application.handle(), application.reload_handle());
         runtime.spawn(application.run_until_stopped());
         Self {
             client,
@@ -167,6 +200,7 @@ impl App {
             folder,
             configuration,
             stop,
+            reload,
             runtime: Some(runtime),
         }
     }
