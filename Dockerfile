@@ -29,9 +29,10 @@ COPY LICENSE-MIT LICENSE-APACHE /usr/share/doc/quickchange/
 USER 10001
 WORKDIR /var/lib/quickchange
 # Inside the container every address is its own; who may reach the published port is decided by whoever publishes it.
-# Set QUICKCHANGE_API_KEY and QUICKCHANGE_ADMIN_KEY where that is not the loopback address of one machine.
+# Where that is not the loopback address of one machine, set QUICKCHANGE_KEYS to a file of keys (quickchange-server keys create), or
+# QUICKCHANGE_API_KEY and QUICKCHANGE_ADMIN_KEY.
 ENV QUICKCHANGE_HOST=0.0.0.0 \
-    QUICKCHANGE_ALLOW_PUBLIC=true \
+    QUICKCHANGE_ALLOW_ANONYMOUS=true \
     QUICKCHANGE_PORT=8080 \
     QUICKCHANGE_MODEL=/usr/share/quickchange/models/SmolLM2-135M-Instruct.Q4_1.gguf \
     QUICKCHANGE_PRETRAINED=/usr/share/quickchange/pretrained \
@@ -39,7 +40,7 @@ ENV QUICKCHANGE_HOST=0.0.0.0 \
 VOLUME /var/lib/quickchange
 EXPOSE 8080
 
-# bash speaks enough HTTP for this, so the image carries no client.
+# bash speaks enough HTTP for this, so the image carries no client. It speaks no TLS: with QUICKCHANGE_TLS_CERTIFICATE, run with --no-healthcheck.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 \
     CMD ["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/${QUICKCHANGE_PORT} && printf 'GET /ready HTTP/1.1\\r\\nHost: localhost\\r\\nConnection: close\\r\\n\\r\\n' >&3 && read -r status <&3 && [[ $status == *' 200 '* ]]"]
 CMD ["quickchange-server"]

@@ -52,9 +52,9 @@ pub use name::AdapterName;
 pub use projection::Projection;
 pub use registry::{Entry, Registry, RegistryError, VersionStatus};
 pub use store::{
-    Activation, ActivePointer, AdapterStore, BucketStore, Canary, Cause, DirectoryStore,
-    IgnoredEntry, IgnoredReason, Incoming, Pointed, PointerTag, REPORT_FILE, RESERVED_NAMES,
-    StoreContents, StoreError, StoredAdapter, StoredVersion,
+    AUDIT_FILE, Activation, ActivePointer, AdapterStore, BucketStore, Canary, Cause,
+    DirectoryStore, IgnoredEntry, IgnoredReason, Incoming, Pointed, PointerTag, REPORT_FILE,
+    RESERVED_NAMES, StoreContents, StoreError, StoredAdapter, StoredVersion,
 };
 pub use summary::{Proof, Summary};
 pub use targets::Targets;

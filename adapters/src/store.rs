@@ -33,7 +33,10 @@ pub use self::pointer::{Activation, ActivePointer, Canary, Cause, Pointed, Point
 use crate::{AdapterFiles, Version};
 
 /// Names that a store keeps for others than adapters.
-pub const RESERVED_NAMES: [&str; 1] = ["evaluations"];
+pub const RESERVED_NAMES: [&str; 2] = ["evaluations", AUDIT_FILE];
+
+/// The file of a folder's root that a server may write of who did what.
+pub const AUDIT_FILE: &str = "audit.jsonl";
 
 /// The file of a version that says what was found when it was loaded; the store does not look into it.
 pub const REPORT_FILE: &str = "report.json";

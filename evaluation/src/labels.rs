@@ -73,6 +73,11 @@ impl LabelScorer {
         Self { deadline, ..self }
     }
 
+    /// Tokens of all labels together, which are read behind each prompt.
+    pub fn label_tokens(&self) -> usize {
+        self.labels.iter().map(Vec::len).sum()
+    }
+
     /// Scores the labels after one prompt.
     ///
     /// # Errors

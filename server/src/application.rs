@@ -9,19 +9,23 @@ use actix_web::middleware::from_fn;
 use actix_web::web::Data;
 use actix_web::{App, HttpServer};
 use adapters::{AdapterStore, BucketStore, DirectoryStore};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use engine::{Engine, EngineConfig, LoadOptions, Model};
 use tasks::Catalog;
 
+use crate::access::Access;
+use crate::audit::audit;
 use crate::configuration::{Configuration, StoreLocation};
 use crate::datasets::DatasetFolder;
 use crate::evaluations::Evaluations;
 use crate::hub::{self, HubSettings};
 use crate::loading::{follow, startup::register_all};
-use crate::middleware::observe;
+use crate::middleware::{connected, guard_streams, observe};
+use crate::reload::ReloadHandle;
 use crate::routes::configure;
 use crate::sockets;
 use crate::state::{Parts, State};
+use crate::tls;
 
 /// How often a draining server looks whether it is idle.
 const DRAIN_POLL: Duration = Duration::from_millis(20);
@@ -44,20 +48,14 @@ impl Application {
     /// Loads the model, registers the adapters and binds the port; requests are answered from [`Application::run_until_stopped`] on.
     ///
     /// # Errors
-    /// When the model, the store or the data cannot be read, the address is taken, or it is public without a key. A bad adapter is
+    /// When the model, the store or the data cannot be read, the address is taken, a file of keys or a certificate cannot be used, or the address is public without a key. A bad adapter is
     /// no error: it is logged and counted.
-    pub async fn build(configuration: Configuration) -> Result<Self> {
-        ensure!(
-            configuration.host.is_loopback()
-                || configuration.requires_key()
-                || configuration.allow_public,
-            "--host {} is reachable from outside and no key is configured; set --api-key or --admin-key, or pass --allow-public",
-            configuration.host
-        );
+    pub async fn build(mut configuration: Configuration) -> Result<Self> {
+        let access = Access::open(&mut configuration)?;
         // Bound first: a taken port is known before the model is loaded.
         let listener = sockets::listen(&configuration)?;
         let port = listener.local_addr()?.port();
-        let parts = tokio::task::spawn_blocking(move || load(configuration)).await??;
+        let parts = tokio::task::spawn_blocking(move || load(configuration, access)).await??;
         let state = Data::from(Arc::new(State::new(parts)?));
         register_all(&state)
             .await
@@ -83,6 +81,11 @@ impl Application {
             server: self.server.handle(),
             state: self.state.clone(),
         }
+    }
+
+    /// A handle that makes the server read its keys and its certificate again.
+    pub fn reload_handle(&self) -> ReloadHandle {
+        ReloadHandle::new(&self.state)
     }
 
     /// Answers requests until the handle stops the server.
@@ -152,7 +155,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(75);
 const IDLE_SECONDS: u64 = 5;
 
 /// Everything that reads files and takes a while.
-fn load(mut configuration: Configuration) -> Result<Parts> {
+fn load(mut configuration: Configuration, access: Access) -> Result<Parts> {
     let path = match hub::named(&configuration.model) {
         None => configuration.model.clone(),
         Some(model) => {
@@ -195,6 +198,7 @@ fn load(mut configuration: Configuration) -> Result<Parts> {
     .context("cannot read evaluations")?;
     Ok(Parts {
         configuration,
+        access,
         engine,
         store,
         catalog,
@@ -216,14 +220,18 @@ fn open_store(configuration: &Configuration) -> Result<Arc<dyn AdapterStore>> {
 fn serve(listener: TcpListener, state: &Data<State>) -> Result<Server> {
     let workers = state.configuration.http_workers;
     let shutdown = state.configuration.drain_seconds.min(IDLE_SECONDS);
+    let certificate = state.access.certificate.clone();
     let state = state.clone();
     let server = HttpServer::new(move || {
         App::new()
             .app_data(state.clone())
+            .wrap(from_fn(audit))
+            .wrap(from_fn(guard_streams))
             .wrap(from_fn(observe))
             .configure(configure)
     })
     .workers(workers)
+    .on_connect(connected)
     .keep_alive(KEEP_ALIVE)
     // A client that closes its side gives up; its request must not go on being computed.
     .h1_allow_half_closed(false)
@@ -231,8 +239,12 @@ fn serve(listener: TcpListener, state: &Data<State>) -> Result<Server> {
     .tcp_nodelay(true)
     .max_connections(sockets::most_connections() / workers)
     .shutdown_timeout(shutdown)
-    .disable_signals()
-    .listen(listener)?
-    .run();
-    Ok(server)
+    .disable_signals();
+    let server = match certificate {
+        Some(certificate) => {
+            server.listen_rustls_0_23(listener, tls::server_config(&certificate)?)?
+        }
+        None => server.listen(listener)?,
+    };
+    Ok(server.run())
 }

@@ -1,15 +1,16 @@
-//! Keys and scopes: extractors that a handler lists to say who may call it.
+//! Extractors that a handler lists to say which scope its callers need.
 
 use std::future::{Ready, ready};
+use std::sync::Arc;
 
 use actix_web::dev::Payload;
 use actix_web::http::header;
 use actix_web::web::Data;
-use actix_web::{FromRequest, HttpRequest};
-use sha2::{Digest, Sha256};
+use actix_web::{FromRequest, HttpMessage, HttpRequest};
 
-use crate::configuration::Configuration;
-use crate::error::ApiError;
+use crate::access::{Key, Scope};
+use crate::audit::note;
+use crate::error::{AccessError, ApiError};
 use crate::state::State;
 
 /// The caller may run inference.
@@ -20,12 +21,9 @@ pub struct InferenceKey;
 #[derive(Debug)]
 pub struct AdminKey;
 
-/// What a key allows; every admin key also runs inference.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Scope {
-    Inference,
-    Admin,
-}
+/// The caller may read metrics.
+#[derive(Debug)]
+pub struct MetricsKey;
 
 impl FromRequest for InferenceKey {
     type Error = ApiError;
@@ -45,11 +43,22 @@ impl FromRequest for AdminKey {
     }
 }
 
+impl FromRequest for MetricsKey {
+    type Error = ApiError;
+    type Future = Ready<Result<Self, ApiError>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(authorize(request, Scope::Metrics).map(|()| Self))
+    }
+}
+
+/// Lets a request in if it may do what needs a scope, and leaves its key on it for limits and the audit log.
 fn authorize(request: &HttpRequest, needed: Scope) -> Result<(), ApiError> {
     let state = request
         .app_data::<Data<State>>()
         .ok_or_else(|| ApiError::internal(anyhow::anyhow!("the application has no state")))?;
-    if !state.configuration.requires_key() {
+    let keyring = &state.access.keyring;
+    if !keyring.is_required() {
         return Ok(());
     }
     let key = request
@@ -57,12 +66,24 @@ fn authorize(request: &HttpRequest, needed: Scope) -> Result<(), ApiError> {
         .get(header::AUTHORIZATION)
         .and_then(|value| value.to_str().ok())
         .and_then(bearer)
-        .ok_or(ApiError::Unauthenticated)?;
-    match scope_of(&state.configuration, key) {
-        None => Err(ApiError::Unauthenticated),
-        Some(scope) if scope < needed => Err(ApiError::Forbidden),
-        Some(_) => Ok(()),
+        .and_then(|key| keyring.find(key))
+        .ok_or(AccessError::Unauthenticated)?;
+    let checked = check(&key, needed);
+    // Of a refused request too: the audit log says whose it was.
+    note::key(&key.id);
+    request.extensions_mut().insert(key);
+    Ok(checked?)
+}
+
+fn check(key: &Arc<Key>, needed: Scope) -> Result<(), AccessError> {
+    if let Some(at) = key.expired() {
+        return Err(AccessError::Expired { at });
     }
+    if !key.scopes.allow(needed) {
+        let held = key.scopes.clone();
+        return Err(AccessError::Forbidden { held, needed });
+    }
+    Ok(())
 }
 
 fn bearer(header: &str) -> Option<&str> {
@@ -70,43 +91,9 @@ fn bearer(header: &str) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
 }
 
-fn scope_of(configuration: &Configuration, key: &str) -> Option<Scope> {
-    let known = |keys: &[String]| {
-        // No early exit: the time taken says nothing about which key came near.
-        keys.iter()
-            .filter(|candidate| !candidate.is_empty())
-            .fold(false, |found, candidate| found | same(candidate, key))
-    };
-    let (admin, inference) = (
-        known(&configuration.admin_key),
-        known(&configuration.api_key),
-    );
-    match (admin, inference) {
-        (true, _) => Some(Scope::Admin),
-        (false, true) => Some(Scope::Inference),
-        (false, false) => None,
-    }
-}
-
-/// Compares digests, so that the time taken does not depend on how much of the key is right.
-fn same(left: &str, right: &str) -> bool {
-    Sha256::digest(left.as_bytes()) == Sha256::digest(right.as_bytes())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_key_has_the_scope_it_was_configured_with() {
-        let mut configuration = Configuration::defaults();
-        configuration.api_key = vec!["user".to_owned(), String::new()];
-        configuration.admin_key = vec!["root".to_owned()];
-        assert_eq!(scope_of(&configuration, "user"), Some(Scope::Inference));
-        assert_eq!(scope_of(&configuration, "root"), Some(Scope::Admin));
-        assert_eq!(scope_of(&configuration, "guess"), None);
-        assert_eq!(scope_of(&configuration, ""), None);
-    }
 
     #[test]
     fn only_bearer_headers_carry_a_key() {

@@ -7,11 +7,14 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use adapters::AUDIT_FILE;
 use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Parser};
 use engine::{ComputeDevice, FaultHook, KernelChoice, Resolution};
 
 use crate::logging::LogFormat;
+
+use crate::access::Secret;
 
 /// More guesses at a time than this are hardly ever all right.
 const MOST_DRAFT_TOKENS: usize = 8;
@@ -24,7 +27,7 @@ const MOST_DRAFT_TOKENS: usize = 8;
     about = "Serves one language model with many hot-swappable LoRA adapters"
 )]
 pub struct Configuration {
-    /// Address to listen on; anything but loopback needs a key or --allow-public
+    /// Address to listen on; anything but loopback needs a key or --allow-anonymous
     #[arg(long, env = "QUICKCHANGE_HOST", default_value = "127.0.0.1")]
     pub host: IpAddr,
 
@@ -137,6 +140,10 @@ pub struct Configuration {
     #[arg(long, env = "QUICKCHANGE_MAX_BODY_BYTES", default_value_t = 8 * 1024 * 1024)]
     pub max_body_bytes: usize,
 
+    /// File of keys with their scopes and limits, which `server keys` writes; read again on SIGHUP
+    #[arg(long, env = "QUICKCHANGE_KEYS")]
+    pub keys: Option<PathBuf>,
+
     /// Key for inference routes; separate several with commas
     #[arg(
         long,
@@ -144,7 +151,7 @@ pub struct Configuration {
         value_delimiter = ',',
         hide_env_values = true
     )]
-    pub api_key: Vec<String>,
+    pub api_key: Vec<Secret>,
 
     /// Key for every route, adapters and evaluations included; separate several with commas
     #[arg(
@@ -153,11 +160,23 @@ pub struct Configuration {
         value_delimiter = ',',
         hide_env_values = true
     )]
-    pub admin_key: Vec<String>,
+    pub admin_key: Vec<Secret>,
 
     /// Listen beyond loopback although no key is configured
-    #[arg(long, env = "QUICKCHANGE_ALLOW_PUBLIC", value_parser = FalseyValueParser::new())]
-    pub allow_public: bool,
+    #[arg(long, env = "QUICKCHANGE_ALLOW_ANONYMOUS", value_parser = FalseyValueParser::new())]
+    pub allow_anonymous: bool,
+
+    /// Certificate chain in PEM; with --tls-key the server speaks TLS only. Both are read again on SIGHUP
+    #[arg(long, env = "QUICKCHANGE_TLS_CERTIFICATE")]
+    pub tls_certificate: Option<PathBuf>,
+
+    /// Private key of the certificate, in PEM
+    #[arg(long, env = "QUICKCHANGE_TLS_KEY")]
+    pub tls_key: Option<PathBuf>,
+
+    /// File that a JSON line is appended to for every admin action, opened anew on SIGHUP; off writes none [default: audit.jsonl in the folder of this server alone]
+    #[arg(long, env = "QUICKCHANGE_AUDIT_LOG")]
+    pub audit_log: Option<PathBuf>,
 
     /// Seconds within which a body must go on coming, and a client take what it is sent, before its connection is given up
     #[arg(long, env = "QUICKCHANGE_STALL_SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
@@ -186,12 +205,13 @@ impl Configuration {
         Self::parse_from(["server"])
     }
 
-    /// Whether any key is configured, so that requests must carry one.
-    pub fn requires_key(&self) -> bool {
-        self.api_key
-            .iter()
-            .chain(&self.admin_key)
-            .any(|key| !key.is_empty())
+    /// Where the audit log is, `None` when it is off.
+    pub fn audit_file(&self) -> Option<PathBuf> {
+        match &self.audit_log {
+            None => Some(self.local_directory().join(AUDIT_FILE)),
+            Some(off) if off == Path::new("off") => None,
+            Some(path) => Some(path.clone()),
+        }
     }
 
     /// Folders under which `path` and `lora_path` are resolved, in order.

@@ -3,6 +3,7 @@
 //! Domain errors (`adapters`, `engine`, `tasks`) know no HTTP; they become an [`ApiError`] by `From`, and `ApiError::answer`
 //! is the only place that chooses a status. It has no wildcard arm, so a new variant does not compile until someone decides.
 
+mod access;
 mod answers;
 mod blame;
 mod body;
@@ -19,12 +20,15 @@ use engine::{EngineError, SubmitError, TemplateError};
 use evaluation::Status;
 use tasks::{DataError, PlanError, PromptError};
 
+pub use self::access::AccessError;
+use self::access::access_answer;
 use self::answers::{
     adapter_answer, blend_answer, data_answer, dataset_answer, engine_answer, gate_answer,
     memory_answer, plan_answer, registry_answer, store_answer, submit_answer,
 };
 pub use self::body::{Degeneration, ErrorBody, ErrorDetail};
 use self::storage::StorageTrouble;
+use crate::audit::note;
 use crate::evaluations::gate::{GateError, GateReport};
 
 /// Why a request was not served.
@@ -62,12 +66,9 @@ pub enum ApiError {
         /// What to do instead.
         message: String,
     },
-    /// No key, or one that is not configured.
-    #[error("a valid key is needed: send `Authorization: Bearer <key>`")]
-    Unauthenticated,
-    /// A valid key that may not do this.
-    #[error("this key has the scope `inference`; the route needs the scope `admin`")]
-    Forbidden,
+    /// Whoever asks may not, or not now.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// No such route.
     #[error("there is no route {path}; GET /openapi.json lists them all")]
     RouteNotFound {
@@ -298,10 +299,7 @@ impl ApiError {
             Self::InvalidValue { .. } => Answer(StatusCode::BAD_REQUEST, INVALID, "invalid_value"),
             Self::MissingField { .. } => Answer(StatusCode::BAD_REQUEST, INVALID, "missing_field"),
             Self::NotSupported { .. } => Answer(StatusCode::BAD_REQUEST, INVALID, "not_supported"),
-            Self::Unauthenticated => {
-                Answer(StatusCode::UNAUTHORIZED, AUTHENTICATION, "invalid_api_key")
-            }
-            Self::Forbidden => Answer(StatusCode::FORBIDDEN, AUTHENTICATION, "insufficient_scope"),
+            Self::Access(error) => access_answer(error),
             Self::RouteNotFound { .. } => {
                 Answer(StatusCode::NOT_FOUND, NOT_FOUND, "route_not_found")
             }
@@ -360,6 +358,7 @@ impl ApiError {
         match self {
             Self::Submit(error) => error.retry_after().map(|time| time.as_secs()),
             Self::InOtherWords { error, .. } => return error.retry_after(),
+            Self::Access(error) => return error.retry_after(),
             _ => None,
         }
         .or_else(|| match self.answer().0 {
@@ -382,6 +381,7 @@ impl ResponseError for ApiError {
         ) {
             tracing::error!(error = ?self, "request failed");
         }
+        note::refused(self.answer().2);
         let mut response = HttpResponse::build(self.status_code());
         if let Some(seconds) = self.retry_after() {
             response.insert_header((header::RETRY_AFTER, seconds));
@@ -389,7 +389,7 @@ impl ResponseError for ApiError {
         if let Self::MethodNotAllowed { allowed, .. } = self {
             response.insert_header((header::ALLOW, *allowed));
         }
-        if matches!(self, Self::Unauthenticated) {
+        if matches!(self, Self::Access(error) if error.wants_key()) {
             response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
         }
         response.json(self.body())

@@ -1,4 +1,4 @@
-//! The HTTP server: routes, errors, keys, metrics, adapters in and out of service, evaluations as jobs, the OpenAPI document.
+//! The HTTP server: routes, errors, keys, the audit log, metrics, adapters in and out of service, evaluations as jobs, the OpenAPI document.
 //!
 //! What an adapter is belongs to `adapters`, what a task is and how it is scored to `tasks`, every number to `engine`. Nothing here
 //! knows kernels or tensors, and nothing elsewhere knows HTTP.
@@ -7,7 +7,9 @@
 //! `evaluation`, and answers. Every failure is an [`error::ApiError`].
 #![forbid(unsafe_code)]
 
+pub mod access;
 pub mod application;
+pub mod audit;
 pub mod authorization;
 pub mod body;
 pub mod configuration;
@@ -22,6 +24,8 @@ pub mod metrics;
 pub mod middleware;
 pub mod openapi;
 pub mod query;
+pub mod reload;
 pub mod routes;
 pub mod sockets;
 pub mod state;
+pub mod tls;

@@ -1,8 +1,9 @@
-//! The command line of the server: serve, or print the OpenAPI document.
+//! The command line of the server: serve, print the OpenAPI document, or change the file of keys.
 #![forbid(unsafe_code)]
 
 use anyhow::Result;
 use clap::{Args, CommandFactory, FromArgMatches, Subcommand};
+use server::access::commands::KeysCommand;
 use server::application::Application;
 use server::configuration::Configuration;
 use server::logging;
@@ -16,6 +17,9 @@ const STOPPED_AT_ONCE: i32 = 3;
 enum Command {
     /// Print the OpenAPI document
     Openapi,
+    /// Make, list and revoke keys
+    #[command(subcommand)]
+    Keys(KeysCommand),
 }
 
 /// The command in front of, or in place of, the server's own flags.
@@ -31,6 +35,7 @@ async fn main() -> Result<()> {
     let choice = Choice::from_arg_matches(&matches)?;
     match choice.command {
         Some(Command::Openapi) => print_openapi(),
+        Some(Command::Keys(command)) => command.run(),
         None => serve(Configuration::from_arg_matches(&matches)?).await,
     }
 }
@@ -39,6 +44,7 @@ async fn serve(configuration: Configuration) -> Result<()> {
     logging::start(&configuration)?;
     let application = Application::build(configuration).await?;
     let handle = application.handle();
+    application.reload_handle().on_hangup()?;
     let mut signals = StopSignals::new()?;
     tokio::spawn(async move {
         signals.next().await;

@@ -112,7 +112,7 @@ pub enum InferenceErrors {
     /// Malformed, out of range, or known and not supported; `param` names the field.
     #[response(status = 400)]
     BadRequest(#[to_schema] ErrorBody),
-    /// No key or a wrong one.
+    /// No key, a wrong one, or one that has expired.
     #[response(status = 401)]
     Unauthenticated(#[to_schema] ErrorBody),
     /// The key lacks the scope.
@@ -124,13 +124,13 @@ pub enum InferenceErrors {
     /// The name is taken, or a compare-and-swap lost.
     #[response(status = 409)]
     Conflict(#[to_schema] ErrorBody),
-    /// The body, prompt or upload is over its limit.
+    /// The body, prompt or upload is over its limit, or no minute has so many tokens for the key.
     #[response(status = 413)]
     TooLarge(#[to_schema] ErrorBody),
     /// An adapter that cannot be served.
     #[response(status = 422)]
     Unservable(#[to_schema] ErrorBody),
-    /// The queue is full; see `Retry-After`.
+    /// The queue is full, or the key has used what it may; see `Retry-After`.
     #[response(status = 429)]
     QueueFull(#[to_schema] ErrorBody),
     /// The server is draining; see `Retry-After`.

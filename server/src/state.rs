@@ -9,6 +9,7 @@ use adapters::{AdapterStore, Limits, RESERVED_NAMES, Registry};
 use engine::{Engine, PreparedAdapter};
 use tasks::Catalog;
 
+use crate::access::Access;
 use crate::configuration::Configuration;
 use crate::datasets::DatasetFolder;
 use crate::error::ApiError;
@@ -23,6 +24,8 @@ use crate::metrics::Metrics;
 pub struct State {
     /// Settings the process was started with.
     pub configuration: Configuration,
+    /// Keys, certificate and audit log.
+    pub access: Access,
     /// Name of the base model in requests.
     served_name: String,
     /// The base model, behind its queue.
@@ -62,6 +65,8 @@ pub struct State {
 pub struct Parts {
     /// Settings the process was started with.
     pub configuration: Configuration,
+    /// Keys, certificate and audit log.
+    pub access: Access,
     /// The base model, behind its queue.
     pub engine: Engine,
     /// Adapters where they outlive the process.
@@ -84,7 +89,10 @@ impl State {
         let served_name = parts.configuration.served_name.clone();
         let registry = Registry::new(parts.configuration.adapter_memory());
         let pretrained = pretrained_directories(parts.configuration.pretrained.as_deref());
+        let metrics = Metrics::new()?;
+        metrics.access.set_keys(parts.access.keyring.ids());
         Ok(Self {
+            access: parts.access,
             fingerprint: Fingerprint::of(&parts.engine, parts.configuration.activation_bits),
             served_name: served_name.unwrap_or_else(own_name),
             configuration: parts.configuration,
@@ -95,7 +103,7 @@ impl State {
             catalog: parts.catalog,
             dataset_folder: parts.dataset_folder,
             dataset_locks: NameLocks::default(),
-            metrics: Metrics::new()?,
+            metrics,
             evaluations: parts.evaluations,
             name_locks: NameLocks::default(),
             residency_locks: NameLocks::default(),
@@ -112,9 +120,14 @@ impl State {
     }
 
     /// Names an adapter may not have.
-    pub fn reserved_names(&self) -> [&str; 3] {
-        // The last is a folder of the store beside the adapters'.
-        [self.served_name(), "base", RESERVED_NAMES[0]]
+    pub fn reserved_names(&self) -> [&str; 4] {
+        // The last two stand in the store beside the adapters' folders.
+        [
+            self.served_name(),
+            "base",
+            RESERVED_NAMES[0],
+            RESERVED_NAMES[1],
+        ]
     }
 
     /// What an adapter's files may be at most.

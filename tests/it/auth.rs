@@ -53,6 +53,23 @@ async fn a_key_opens_the_routes_of_its_scope_and_no_others() {
 }
 
 #[tokio::test]
+async fn metrics_need_a_key_where_keys_are_and_an_admin_key_will_do() {
+    let app = guarded().await;
+    app.client.get("/metrics").await.expect_error(
+        401,
+        "invalid_api_key",
+        &["Authorization: Bearer"],
+    );
+    let inference = app.client.with_key("for-inference");
+    let words = ["has the scope `inference`", "needs the scope `metrics`"];
+    let refused = inference.get("/metrics").await;
+    refused.expect_error(403, "insufficient_scope", &words);
+    let admin = app.client.with_key("for-everything");
+    assert!(admin.metrics().await.contains("quickchange_requests_total"));
+    assert_eq!(App::start().await.client.get("/metrics").await.status, 200);
+}
+
+#[tokio::test]
 async fn other_interfaces_ask_for_the_same_keys_in_their_own_words() {
     let app = guarded().await;
     let inference = app.client.with_key("for-inference");

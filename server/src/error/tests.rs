@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::access::{Scope, Scopes};
 
 fn check(error: ApiError) -> (u16, &'static str, &'static str, bool) {
     let response = error.error_response();
@@ -41,8 +42,12 @@ fn statuses_are_those_of_the_contract() {
     assert_eq!(check(long.into()), (413, INVALID, "prompt_too_long", false));
     assert_eq!(check(escapes.into()), (422, INVALID, "path_escapes", false));
     assert_eq!(check(missing.into()).0, 404);
+    let forbidden = AccessError::Forbidden {
+        held: Scopes::new(vec![Scope::Inference]),
+        needed: Scope::Admin,
+    };
     assert_eq!(
-        check(ApiError::Forbidden),
+        check(forbidden.into()),
         (403, AUTHENTICATION, "insufficient_scope", false)
     );
     assert_eq!(

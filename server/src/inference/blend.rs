@@ -9,6 +9,7 @@ use engine::PreparedAdapter;
 
 use super::named::Named;
 use super::target::{BlendPart, Target};
+use crate::access::Admission;
 use crate::error::ApiError;
 use crate::loading::residency::{self, Origin};
 use crate::loading::same_model;
@@ -61,6 +62,7 @@ impl Target {
                 named => named.to_owned(),
             },
             lease: Some(lease),
+            admission: Admission::default(),
             blend: parts
                 .iter()
                 .map(|(part, weight)| BlendPart {

@@ -48,11 +48,44 @@ pub struct Finished {
     pub reason: FinishReason,
 }
 
-/// Submits every choice of every prompt.
+/// Pays for every choice of every prompt and submits them.
+///
+/// # Errors
+/// `Access` when the request's key may not use so many tokens, now or at all, and those of [`submit_paid`].
+pub fn submit(
+    state: &Data<State>,
+    target: &Target,
+    prompts: &[EncodedPrompt],
+    generation: &Generation,
+) -> Result<Vec<Running>, ApiError> {
+    target.pay(cost(state, prompts, generation))?;
+    submit_paid(state, target, prompts, generation)
+}
+
+/// Tokens that a request may cost: those of its prompts, and the most that each choice may have.
+pub fn cost(state: &State, prompts: &[EncodedPrompt], generation: &Generation) -> usize {
+    let of_prompt = |prompt: &EncodedPrompt| {
+        let choice = most_tokens(state, prompt, generation);
+        prompt.tokens.len() + generation.choices * choice
+    };
+    prompts.iter().map(of_prompt).sum()
+}
+
+/// Most tokens that a choice may have.
+fn most_tokens(state: &State, prompt: &EncodedPrompt, generation: &Generation) -> usize {
+    let room = state
+        .engine
+        .max_model_len()
+        .saturating_sub(prompt.tokens.len());
+    // A prompt that leaves no room at all is for the engine to refuse, not to be answered with nothing.
+    generation.max_tokens.unwrap_or(usize::MAX).min(room.max(1))
+}
+
+/// Submits every choice of every prompt, whose tokens are paid for.
 ///
 /// # Errors
 /// The engine's refusal; choices already submitted are cancelled.
-pub fn submit(
+pub fn submit_paid(
     state: &Data<State>,
     target: &Target,
     prompts: &[EncodedPrompt],
@@ -62,13 +95,7 @@ pub fn submit(
     let weights = target.weights();
     let mut running = Vec::with_capacity(prompts.len() * generation.choices);
     for (prompt, encoded) in prompts.iter().enumerate() {
-        let room = state
-            .engine
-            .max_model_len()
-            .saturating_sub(encoded.tokens.len());
-        // A prompt that leaves no room at all is for the engine to refuse, not to be answered with nothing.
-        let most = generation.max_tokens.unwrap_or(usize::MAX);
-        let max_tokens = most.min(room.max(1));
+        let max_tokens = most_tokens(state, encoded, generation);
         for choice in 0..generation.choices {
             let mut request = engine_request(encoded, generation, weights.clone());
             request.max_tokens = max_tokens;

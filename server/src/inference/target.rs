@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 
 use super::deadline;
 use super::named::Named;
+use crate::access::Admission;
 use crate::error::ApiError;
 use crate::loading::residency::{self, Origin};
 use crate::middleware::RequestId;
@@ -71,6 +72,8 @@ pub struct Target {
     pub(super) blend: Vec<BlendPart>,
     /// When the answer is worth nothing any more.
     pub(super) deadline: Option<Instant>,
+    /// The place of the request among those of its key, held as long as anything of the answer lives.
+    pub(super) admission: Admission,
     /// The seed of what is sampled from it, for the receipt.
     pub(super) seed: Arc<OnceLock<u64>>,
 }
@@ -126,26 +129,49 @@ impl Target {
             lease,
             blend: Vec::new(),
             deadline: None,
+            admission: Admission::default(),
             seed: Arc::default(),
         })
     }
 
-    /// Resolves a request's selection and leaves the adapter's name on the request for the metrics.
+    /// Lets the request in under the limits of its key.
     ///
     /// # Errors
-    /// Those of [`Target::resolve`] and of [`deadline::of_request`].
+    /// `Access` when it has to wait.
+    pub fn admit(&mut self, state: &Data<State>, request: &HttpRequest) -> Result<(), ApiError> {
+        self.admission = Admission::of(state, request)?;
+        Ok(())
+    }
+
+    /// Pays for all tokens that the request may cost, before any of them is computed.
+    ///
+    /// # Errors
+    /// `Access` when the request's key may not use so many, now or at all.
+    pub fn pay(&self, tokens: usize) -> Result<(), ApiError> {
+        self.admission.pay(tokens)
+    }
+
+    /// Resolves a request's selection under the limits of its key, and leaves the adapter's name on the request for the metrics.
+    ///
+    /// # Errors
+    /// Those of [`Target::resolve`] and of [`deadline::of_request`], and `Access` when a limit is reached.
     pub async fn of_request(
         state: &Data<State>,
         request: &HttpRequest,
         selection: &Selection,
     ) -> Result<Self, ApiError> {
         state.check_open()?;
+        // Before any weights are loaded for it.
+        let admission = Admission::of(state, request)?;
         let id = request.extensions().get::<RequestId>().cloned();
         let own = id.map(|id| id.0).unwrap_or_default();
         let key = selection.user.as_deref().unwrap_or(&own);
         let deadline = deadline::of_request(state, request)?;
-        let mut target = Self::resolve(state, selection, key).await?;
-        target.deadline = Some(deadline);
+        let target = Self {
+            admission,
+            deadline: Some(deadline),
+            ..Self::resolve(state, selection, key).await?
+        };
         let mut served = target.served();
         let mut extensions = request.extensions_mut();
         if extensions.get::<ServedAdapter>().is_some() {

@@ -36,6 +36,7 @@ pub use publish::{Conditions, activate, adjust, pin, remove, remove_version, rol
 pub use report::LoadReport;
 pub(crate) use report::same_model;
 
+use crate::audit::note;
 use crate::error::ApiError;
 use crate::state::{State, unix_seconds};
 
@@ -240,6 +241,10 @@ async fn admit(
     let lock = state.name_locks.lock(&request.name).await;
     follow::refresh_shared(state, &request.name).await?;
     let known = state.registry.get(&request.name);
+    note::about(
+        &request.name,
+        known.as_ref().map(|entry| entry.active().as_str()),
+    );
     request.replace.check(&request.name, known.as_ref())?;
     Ok((lock, known))
 }

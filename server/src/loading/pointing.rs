@@ -7,6 +7,7 @@ use adapters::{ActivePointer, AdapterFiles, Entry, PointerTag, RegistryError, St
 
 use super::publish::count_swap;
 use super::{blocking, follow, report};
+use crate::audit::note;
 use crate::error::ApiError;
 use crate::state::State;
 
@@ -23,7 +24,7 @@ pub(super) async fn change_pointer(
     // Whether it may change at all is said before anything is written.
     next(&known)?;
     keep_original(state, &known).await?;
-    let before = known.pointer.active;
+    let before = known.pointer;
     let not_loaded = || RegistryError::NotLoaded {
         name: name.to_owned(),
     };
@@ -34,10 +35,23 @@ pub(super) async fn change_pointer(
         |pointed| Ok(state.registry.point(name, pointed)?),
     )
     .await?;
-    if entry.pointer.active != before {
+    if entry.pointer.active != before.active {
         count_swap(state, name);
     }
+    note_change(&before, &entry.pointer);
     Ok(entry)
+}
+
+/// Tells the audit log which version gave way to which: the active one, or the one on trial when that is what changed.
+fn note_change(before: &ActivePointer, after: &ActivePointer) {
+    let on_trial = |pointer: &ActivePointer| {
+        let canary = pointer.canary.as_ref();
+        canary.map(|canary| canary.version.to_string())
+    };
+    if before.active == after.active && before.canary != after.canary {
+        return note::changed(on_trial(before).as_deref(), on_trial(after).as_deref());
+    }
+    note::changed(Some(before.active.as_str()), Some(after.active.as_str()));
 }
 
 /// Stores the successor of a name's pointer in its place, tries anew on what another server stored meanwhile, and hands what is

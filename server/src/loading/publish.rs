@@ -8,6 +8,7 @@ use adapters::{ActivePointer, Cause, Entry, Incoming, MemoryError, StoreError, V
 
 use super::pointing::{ATTEMPTS, change_pointer, keep_original, moved, store_and_point};
 use super::{Prepared, Replace, blocking, follow, report};
+use crate::audit::note;
 use crate::error::ApiError;
 use crate::evaluations::gate::{Gate, GateReport};
 use crate::state::{State, unix_seconds};
@@ -59,6 +60,8 @@ pub(super) async fn publish(
     };
     keep_in_memory(state, name, &version, &prepared);
     state.metrics.adapter_added(name);
+    let before = known.as_ref().map(|known| known.active().as_str());
+    note::changed(before, Some(entry.active().as_str()));
     if known.is_some_and(|known| known.active() != entry.active()) {
         count_swap(state, name);
     }
@@ -106,6 +109,7 @@ pub async fn activate(
 ) -> Result<(Entry, Option<GateReport>), ApiError> {
     let _one_at_a_time = state.name_locks.lock(name).await;
     follow::refresh_shared(state, name).await?;
+    note_active(state, name);
     // Loaded first, so that no request by name has to wait for it.
     let hold = state.registry.hold_version(name, version)?;
     let _loaded = super::residency::lease(state, hold, super::residency::Origin::Stored).await?;
@@ -201,12 +205,15 @@ pub async fn remove(state: &Data<State>, name: &str) -> Result<(), ApiError> {
     for _ in 0..ATTEMPTS {
         follow::refresh_shared(state, name).await?;
         let entry = state.registry.entry(name)?;
+        let active = entry.active().to_string();
+        note::about(name, Some(&active));
         let (store, stored) = (Arc::clone(&state.store), entry);
         let removed = blocking(move || Ok(store.remove(&stored.name, stored.tag.as_ref()))).await?;
         match removed {
             Ok(()) => {
                 state.registry.remove(name)?;
                 forget(state, name);
+                note::changed(Some(&active), None);
                 return Ok(());
             }
             Err(StoreError::PointerMoved { .. }) => {}
@@ -225,11 +232,14 @@ pub async fn remove_version(state: &Data<State>, name: &str, prefix: &str) -> Re
     follow::refresh_shared(state, name).await?;
     let entry = state.registry.entry(name)?;
     let version = entry.resolve(prefix)?.clone();
+    note::about(&format!("{name}@{version}"), Some(version.as_str()));
     if entry.without(&version)?.is_none() {
         drop(lock);
         return remove(state, name).await;
     }
-    give_up(state, name, &version).await.map(drop)
+    give_up(state, name, &version).await?;
+    note::changed(Some(version.as_str()), None);
+    Ok(())
 }
 
 /// Gives a name's canary, pin or the like another value.
@@ -243,7 +253,15 @@ pub async fn adjust(
 ) -> Result<Entry, ApiError> {
     let _one_at_a_time = state.name_locks.lock(name).await;
     follow::refresh_shared(state, name).await?;
+    note_active(state, name);
     change_pointer(state, name, next).await
+}
+
+/// Tells the audit log which version the name has before it is changed.
+fn note_active(state: &State, name: &str) {
+    if let Some(entry) = state.registry.get(name) {
+        note::about(name, Some(entry.active().as_str()));
+    }
 }
 
 async fn commit(

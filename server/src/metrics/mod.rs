@@ -3,6 +3,7 @@
 //! A metric belongs here when it is cheap to keep while serving; what can be read off the engine or the registry at the moment of
 //! a scrape is set in `scrape`. Adapter labels are bounded: `base`, the adapters that exist, and `other`.
 
+mod access;
 mod gauges;
 mod kept;
 mod labels;
@@ -15,6 +16,7 @@ use std::sync::Mutex;
 use adapters::Version;
 use prometheus::{GaugeVec, Registry};
 
+pub use self::access::AccessMetrics;
 use self::gauges::{EngineGauges, GatewayGauges, ResidentGauges};
 pub use self::kept::{
     AdapterMetrics, GenerationMetrics, HttpMetrics, ResidencyMetrics, VersionMetrics,
@@ -40,6 +42,8 @@ pub struct Metrics {
     pub versions: VersionMetrics,
     /// What classified inputs look like.
     pub signals: SignalMetrics,
+    /// Keys and their limits, the audit log.
+    pub access: AccessMetrics,
     /// The last measured value, by adapter, task and domain.
     pub evaluation_value: GaugeVec,
     resident: ResidentGauges,
@@ -64,6 +68,7 @@ impl Metrics {
             residency: ResidencyMetrics::new(&registry)?,
             versions: VersionMetrics::new(&registry)?,
             signals: SignalMetrics::new(&registry)?,
+            access: AccessMetrics::new(&registry)?,
             evaluation_value: float_gauges(
                 &registry,
                 "quickchange_evaluation_value",

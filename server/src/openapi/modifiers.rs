@@ -4,7 +4,7 @@ use utoipa::Modify;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::schema::{AnyOfBuilder, ObjectBuilder, Schema, Type};
-use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{OpenApi, Ref, RefOr};
 
 /// Bodies of which one may be of two kinds at once: a list without elements is one of texts and one of tokens, and of SGLang's fields none is
@@ -12,6 +12,8 @@ use utoipa::openapi::{OpenApi, Ref, RefOr};
 const OVERLAPPING: [&str; 2] = ["GenerateBody", "Prompt"];
 const REQUEST_ID: &str = "x-request-id";
 const RETRY_AFTER: &str = "retry-after";
+/// What the document says of keys.
+const SCOPES: &str = "A key has scopes: `inference` runs models and looks at what can be run, `metrics` reads /metrics, `admin` does everything. A server without keys needs none.";
 /// The statuses of a server that can be asked again.
 const LATER: [&str; 2] = ["429", "503"];
 
@@ -21,10 +23,10 @@ pub(super) struct BearerKey;
 impl Modify for BearerKey {
     fn modify(&self, document: &mut OpenApi) {
         let components = document.components.get_or_insert_default();
-        components.add_security_scheme(
-            "key",
-            SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)),
-        );
+        let key = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some(SCOPES));
+        components.add_security_scheme("key", SecurityScheme::Http(key.build()));
     }
 }
 

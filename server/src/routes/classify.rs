@@ -324,15 +324,8 @@ async fn score(
         Priority::Interactive,
     )
     .until(target.deadline());
-    let mut usage = Usage::default();
     let neutral = match checked.calibrate {
-        true => {
-            let prompt = template.encode_content_free(tokenizer)?;
-            let tokens = prompt.len();
-            let scores = scorer.score(prompt).await?;
-            usage.add_prompt(tokens, scores.cached_tokens);
-            Some(scores)
-        }
+        true => Some(template.encode_content_free(tokenizer)?),
         false => None,
     };
     let prompts = checked
@@ -341,6 +334,21 @@ async fn score(
         .map(|fields| template.encode(fields, tokenizer))
         .collect::<Result<Vec<_>, _>>()?;
     let lengths: Vec<usize> = prompts.iter().map(Vec::len).collect();
+    let read = lengths
+        .iter()
+        .copied()
+        .chain(neutral.as_ref().map(Vec::len));
+    target.pay(read.map(|prompt| prompt + scorer.label_tokens()).sum())?;
+    let mut usage = Usage::default();
+    let neutral = match neutral {
+        Some(prompt) => {
+            let tokens = prompt.len();
+            let scores = scorer.score(prompt).await?;
+            usage.add_prompt(tokens, scores.cached_tokens);
+            Some(scores)
+        }
+        None => None,
+    };
     let domain = domain(target, checked);
     // Only where it is needed: what is pooled is not taken from the prefix cache.
     let context = domain.map(|_| template.encode_context(tokenizer));

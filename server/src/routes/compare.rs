@@ -11,7 +11,7 @@ use crate::authorization::InferenceKey;
 use crate::body::{Json, RequestBody, read};
 use crate::error::ApiError;
 use crate::inference::comparison::{Disagreement, divergences};
-use crate::inference::generation::{Finished, collect, reason_name, submit};
+use crate::inference::generation::{Finished, collect, cost, reason_name, submit_paid};
 use crate::inference::parameters::SamplingFields;
 use crate::inference::prompts::Prompt;
 use crate::inference::target::{AdapterReference, Selection, Target};
@@ -153,9 +153,11 @@ pub async fn compare(
         ));
     }
     let prompts = Prompt::Texts(fields.prompts).encode(tokenizer)?;
+    // Both models read and write; paid for at once, so that what does not fit is refused before half of it is done.
+    first.pay(2 * cost(&state, &prompts, &generation))?;
     // Submitted together, so that they share the engine's steps.
-    let ones = submit(&state, &first, &prompts, &generation)?;
-    let others = submit(&state, &second, &prompts, &generation)?;
+    let ones = submit_paid(&state, &first, &prompts, &generation)?;
+    let others = submit_paid(&state, &second, &prompts, &generation)?;
     let (ones, others) = try_join(collect(ones), collect(others)).await?;
     let mut results = Vec::with_capacity(prompts.len());
     for (index, (prompt, (one, other))) in prompts

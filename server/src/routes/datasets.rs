@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 
 pub use self::upload::{DatasetForm, DatasetRequest};
 
+use crate::audit::note;
 use crate::authorization::{AdminKey, InferenceKey};
 use crate::error::ApiError;
 use crate::openapi::InferenceErrors;
@@ -92,7 +93,11 @@ pub async fn create_dataset(
     state.check_open()?;
     let dataset = upload::read_dataset(&state, &request, payload).await?;
     let _lock = state.dataset_locks.lock(&dataset.id).await;
+    note::about(&dataset.id, None);
     let added = add(&state, &dataset).await?;
+    let digest = dataset.digest();
+    // One that was there already had this content.
+    note::changed((!added).then_some(digest.as_str()), Some(&digest));
     let described = describe(&state, dataset.task, &dataset.id).await;
     let mut answer = match added {
         true => HttpResponse::Created(),
@@ -121,6 +126,8 @@ pub async fn delete_dataset(
             false => unknown(&id),
         });
     };
+    let digest = dataset.digest();
+    note::about(&id, Some(&digest));
     let place = format!("{}/{}", dataset.task, dataset.id);
     if let Some(evaluation) = state.evaluations.unfinished_on(&place) {
         return Err(ApiError::DatasetInUse {
@@ -130,6 +137,7 @@ pub async fn delete_dataset(
     }
     state.dataset_folder.remove(&id).await?;
     state.catalog.remove(&id);
+    note::changed(Some(&digest), None);
     Ok(HttpResponse::NoContent().finish())
 }
 

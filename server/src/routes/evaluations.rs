@@ -11,6 +11,7 @@ use tasks::EvaluationKind;
 use tokio::sync::watch;
 use utoipa::{IntoParams, ToSchema};
 
+use crate::audit::note;
 use crate::authorization::AdminKey;
 use crate::body::Json;
 use crate::error::ApiError;
@@ -201,6 +202,7 @@ pub async fn cancel_evaluation(
 async fn start(state: &Data<State>, request: EvaluationRequest) -> Result<HttpResponse, ApiError> {
     let planned = request.plan(state)?;
     let evaluation = state.evaluations.submit(planned).await?;
+    note::about(&evaluation.id, None);
     Ok(HttpResponse::Accepted().json(evaluation))
 }
 

@@ -6,7 +6,8 @@ use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 use utoipa::{OpenApi, ToSchema};
 
-use crate::error::ApiError;
+use crate::authorization::MetricsKey;
+use crate::error::{ApiError, ErrorBody};
 use crate::openapi::ApiDocument;
 use crate::state::State;
 
@@ -56,15 +57,16 @@ pub async fn health() -> HttpResponse {
 
 /// Says whether new work is taken.
 #[utoipa::path(get, path = "/ready", tag = "operations",
-    responses((status = 200, description = "The model is loaded", body = Health), (status = 503, description = "Draining", body = crate::error::ErrorBody)))]
+    responses((status = 200, description = "The model is loaded", body = Health), (status = 503, description = "Draining", body = ErrorBody)))]
 pub async fn ready(state: Data<State>) -> Result<HttpResponse, ApiError> {
     state.check_open()?;
     Ok(HttpResponse::Ok().json(Health { status: "ready" }))
 }
 
 /// Metrics in the Prometheus text format.
-#[utoipa::path(get, path = "/metrics", tag = "operations", responses((status = 200, description = "Metrics", body = String, content_type = "text/plain")))]
-pub async fn metrics(state: Data<State>) -> Result<HttpResponse, ApiError> {
+#[utoipa::path(get, path = "/metrics", tag = "operations", responses((status = 200, description = "Metrics", body = String, content_type = "text/plain"),
+    (status = 401, description = "No key or a wrong one, where keys are configured", body = ErrorBody), (status = 403, description = "The key lacks the scope `metrics`", body = ErrorBody)))]
+pub async fn metrics(_key: MetricsKey, state: Data<State>) -> Result<HttpResponse, ApiError> {
     Ok(HttpResponse::Ok()
         .content_type("text/plain; version=0.0.4; charset=utf-8")
         .body(state.metrics.scrape(&state)?))

@@ -1,7 +1,7 @@
 //! `POST /v1/replay`: an answer made again from its request and its receipt.
 
-use actix_web::HttpResponse;
 use actix_web::web::Data;
+use actix_web::{HttpRequest, HttpResponse};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -42,12 +42,14 @@ impl RequestBody for ReplayRequest {
 pub async fn replay(
     _key: InferenceKey,
     state: Data<State>,
+    http: HttpRequest,
     body: Json<ReplayRequest>,
 ) -> Result<HttpResponse, ApiError> {
     state.check_open()?;
     let ReplayRequest { request, receipt } = body.0;
     let selection = receipt.selection(&state)?;
     let mut target = Target::resolve(&state, &selection, "").await?;
+    target.admit(&state, &http)?;
     if let Some(Value::String(model)) = request.get("model") {
         target.model.clone_from(model);
     }

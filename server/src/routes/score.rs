@@ -115,6 +115,12 @@ pub async fn repeat(
         .iter()
         .map(|pair| (pair.context.len(), pair.continuation.len()))
         .collect();
+    target.pay(
+        lengths
+            .iter()
+            .map(|(context, tokens)| context + tokens)
+            .sum(),
+    )?;
     let results: Vec<ScoreResult> =
         stream::iter(pairs.into_iter().map(|pair| run(state, &target, pair)))
             .buffered(IN_FLIGHT)

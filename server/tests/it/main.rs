@@ -1,18 +1,26 @@
 //! The command `server` as a shell sees it.
 #![forbid(unsafe_code)]
 
+mod keys;
+mod running;
+mod secrets;
+
 use std::process::{Command, Output};
 
-fn server(arguments: &[&str]) -> Output {
+/// The command without any setting.
+fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_server"));
     // The settings of the caller's shell are for the caller's server.
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("QUICKCHANGE_")) {
         command.env_remove(name);
     }
     command
-        .args(arguments)
-        .output()
-        .expect("the command starts")
+}
+
+fn server(arguments: &[&str]) -> Output {
+    let mut command = command();
+    let output = command.args(arguments).output();
+    output.expect("the command starts")
 }
 
 fn text(bytes: &[u8]) -> &str {

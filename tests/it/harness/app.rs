@@ -3,8 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use engine::FaultHook;
+use serde_json::Value;
+use server::access::Secret;
 use server::application::{Application, StopHandle};
 use server::configuration::{Configuration, StoreLocation};
+use server::reload::ReloadHandle;
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
@@ -31,6 +34,9 @@ pub(crate) struct Options {
     pub(crate) stall_seconds: u64,
     pub(crate) drain_seconds: u64,
     pub(crate) fault_hook: Option<FaultHook>,
+    pub(crate) keys: Option<PathBuf>,
+    pub(crate) certificate: Option<[PathBuf; 2]>,
+    pub(crate) audit_log: Option<PathBuf>,
 }
 
 impl Default for Options {
@@ -54,6 +60,9 @@ impl Default for Options {
             stall_seconds: 30,
             drain_seconds: 0,
             fault_hook: None,
+            keys: None,
+            certificate: None,
+            audit_log: None,
         }
     }
 }
@@ -80,16 +89,24 @@ impl Options {
             max_running: self.max_running,
             prefix_cache: self.prefix_cache,
             draft_tokens: self.draft_tokens,
-            admin_key: self.admin_key,
-            api_key: self.api_key,
             max_queue_tokens: self.max_queue_tokens,
             max_request_seconds: self.max_request_seconds,
             stall_seconds: self.stall_seconds,
             drain_seconds: self.drain_seconds,
             fault_hook: self.fault_hook,
+            admin_key: secrets(&self.admin_key),
+            api_key: secrets(&self.api_key),
+            keys: self.keys,
+            tls_certificate: self.certificate.as_ref().map(|files| files[0].clone()),
+            tls_key: self.certificate.map(|[_, key]| key),
+            audit_log: self.audit_log,
             ..Configuration::defaults()
         }
     }
+}
+
+fn secrets(keys: &[String]) -> Vec<Secret> {
+    keys.iter().map(|key| Secret::from(key.as_str())).collect()
 }
 
 /// Where a server whose folders lie in `folder` keeps what outlives it.
@@ -126,6 +143,7 @@ pub(crate) struct App {
     stop: StopHandle,
     /// How the server ended, once it has.
     ended: JoinHandle<anyhow::Result<()>>,
+    reload: ReloadHandle,
     /// The server's own, so that ending it ends whatever the server does in the background; taken when the server goes.
     runtime: Option<Runtime>,
 }
@@ -168,6 +186,21 @@ impl App {
         self.stop.drain().await;
     }
 
+    /// What SIGHUP does to a server.
+    pub(crate) async fn reload(&self) {
+        self.reload.reload().await;
+    }
+
+    /// The lines of the audit log.
+    pub(crate) fn audited(&self) -> Vec<Value> {
+        let path = self.configuration.audit_file().unwrap();
+        let text = fs_err::read_to_string(path).unwrap();
+        let lines = text.lines();
+        lines
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+
     async fn run(base: BaseFile, folder: TempDir, configuration: Configuration) -> Self {
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
@@ -177,7 +210,7 @@ impl App {
         let building = runtime.spawn(Application::build(configuration.clone()));
         let application = building.await.unwrap().unwrap();
         let client = Client::new(application.port());
-        let stop = application.handle();
+        let (stop, reload) = (application.handle(), application.reload_handle());
         let ended = runtime.spawn(application.run_until_stopped());
         Self {
             client,
@@ -186,6 +219,7 @@ impl App {
             configuration,
             stop,
             ended,
+            reload,
             runtime: Some(runtime),
         }
     }

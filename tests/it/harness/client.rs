@@ -23,6 +23,11 @@ impl Client {
         }
     }
 
+    /// The port of the server.
+    pub(crate) fn port(&self) -> u16 {
+        self.address.rsplit(':').next().unwrap().parse().unwrap()
+    }
+
     /// The same client with a key.
     pub(crate) fn with_key(&self, key: &str) -> Self {
         Self {

@@ -126,6 +126,7 @@ mod tests {
     use engine::{EngineError, SubmitError};
 
     use super::*;
+    use crate::error::AccessError;
 
     fn told(error: impl Into<ApiError>) -> (u16, &'static str) {
         let (status, kind) = TgiError::from(error.into()).told();
@@ -143,6 +144,6 @@ mod tests {
         assert_eq!(told(ApiError::Draining), (503, "overloaded"));
         assert_eq!(told(ApiError::invalid("top_p", "x")), (422, "validation"));
         assert_eq!(told(EngineError::Stopped), (424, "generation"));
-        assert_eq!(told(ApiError::Unauthenticated), (401, "authentication"));
+        assert_eq!(told(AccessError::Unauthenticated), (401, "authentication"));
     }
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{LlamaCppError, LlamaCppErrorBody};
+use crate::audit::note;
 use crate::authorization::{AdminKey, InferenceKey};
 use crate::body::{parse, read, read_bounded};
 use crate::error::ApiError;
@@ -70,7 +71,10 @@ pub async fn scale_lora_adapters(
     payload: Payload,
 ) -> Result<HttpResponse, LlamaCppError> {
     let scales = read_scales(&state, payload).await?;
-    state.default_scales.set(by_name(&state, &scales)?);
+    let weights = by_name(&state, &scales)?;
+    let names: Vec<&str> = weights.keys().map(String::as_str).collect();
+    note::about(&names.join(","), None);
+    state.default_scales.set(weights);
     Ok(HttpResponse::Ok().json(Success { success: true }))
 }
 

@@ -12,7 +12,7 @@ use super::answer::Answer;
 use super::parameters::{OneOrMany, SglangParameters, refuse_parameters};
 use crate::body::{RequestBody, read};
 use crate::error::ApiError;
-use crate::inference::generation::{Running, collect, submit};
+use crate::inference::generation::{Running, collect, cost, submit_paid};
 use crate::inference::parameters::{Generation, alternatives};
 use crate::inference::prompts::{EncodedPrompt, Prompt};
 use crate::inference::stream::{StreamPlan, respond};
@@ -175,11 +175,17 @@ fn spread<T: Clone>(
     Ok(values.into_iter().map(Some).collect())
 }
 
-/// Submits every prompt with its own adapter; choices are numbered through.
+/// Submits every prompt with its own adapter; choices are numbered through. All are paid for at once.
 fn submit_all(state: &Data<State>, items: &[Item]) -> Result<Vec<Running>, ApiError> {
+    let costs = items
+        .iter()
+        .map(|item| cost(state, from_ref(&item.prompt), &item.generation));
+    if let Some(first) = items.first() {
+        first.target.pay(costs.sum())?;
+    }
     let mut all = Vec::new();
     for (prompt, item) in items.iter().enumerate() {
-        let submitted = submit(
+        let submitted = submit_paid(
             state,
             &item.target,
             from_ref(&item.prompt),
