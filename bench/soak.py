@@ -275,6 +275,8 @@ def main():
     parser.add_argument("--pretrained", type=pathlib.Path, default=ROOT / "pretrained", help="folder of adapters")
     parser.add_argument("--out", default=str(ROOT / "bench/results/soak.json"), help="file for the figures; - for none")
     options = parser.parse_args()
+    if options.minutes < 0.5:
+        parser.error(f"--minutes is {options.minutes:g}; the line through the memory needs at least 0.5")
     options.server = str(pathlib.Path(options.server).resolve())
     facts = {
         "command": shlex.join(["python3", "bench/soak.py", *sys.argv[1:]]),
