@@ -95,7 +95,10 @@ advisories: ## look the dependencies up in the advisory database, which cargo-de
 .PHONY: sbom
 sbom: ## write what is built into server and trainer as CycloneDX into target/sbom (needs cargo-cyclonedx)
 	@$(CARGO) cyclonedx --version >/dev/null 2>&1 || { echo "make sbom: cargo-cyclonedx is not installed; cargo install --locked cargo-cyclonedx" >&2; exit 1; }
-	SBOM
+	$(CARGO) cyclonedx --quiet --format json --spec-version 1.5 --describe binaries
+	@mkdir -p target/sbom
+	@for program in server trainer; do mv "$$program/$${program}_bin.cdx.json" "target/sbom/$$program.cdx.json"; done
+	@ls target/sbom/*.cdx.json
 
 .PHONY: check-deploy
 check-deploy: model ## check the dashboard, the alerts and their tests, then all of them against a server and a Prometheus that run (needs Debian's package prometheus)
