@@ -178,16 +178,20 @@ impl Header {
 }
 
 fn open(weights: &[u8]) -> Result<SafeTensors<'_>, AdapterError> {
-    if let Some(length) = weights.first_chunk::<8>() {
-        let header = u64::from_le_bytes(*length);
-        let present = weights.len() as u64 - 8;
-        if header > MAX_HEADER.min(present) {
-            return Err(AdapterError::CorruptWeights {
-                reason: format!(
-                    "its header claims {header} bytes, {present} follow and {MAX_HEADER} are allowed"
-                ),
-            });
-        }
+    let present = weights.len() as u64;
+    let Some(header) = Header::read(weights)? else {
+        return Err(AdapterError::CorruptWeights {
+            reason: format!("it ends after {present} bytes, within its header"),
+        });
+    };
+    // The library adds up what the header claims without looking for an overflow, so it comes after this.
+    if header.file_bytes != present {
+        return Err(AdapterError::CorruptWeights {
+            reason: format!(
+                "it has {present} bytes and its header says {}",
+                header.file_bytes
+            ),
+        });
     }
     SafeTensors::deserialize(weights).map_err(corrupt)
 }

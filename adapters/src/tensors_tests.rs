@@ -43,6 +43,44 @@ fn keys_are_read_in_every_spelling() {
     }
 }
 
+#[test]
+fn a_header_whose_sizes_add_up_to_more_than_can_be_counted_is_refused() {
+    let side = (1_u64 << 61) - 1;
+    let tensors = (0..8).map(|index| {
+        let (start, end) = (index * side, (index + 1) * side);
+        format!(r#""{index}":{{"dtype":"U8","shape":[{side}],"data_offsets":[{start},{end}]}}"#)
+    });
+    let header = format!("{{{}}}", tensors.collect::<Vec<_>>().join(","));
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(header.as_bytes());
+    let error = read(&bytes, &nothing(&fixture::base())).expect_err("2^64 bytes");
+    assert!(
+        error.to_string().contains("more bytes than can be counted"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_file_that_ends_early_or_late_is_refused_with_both_sizes() {
+    let whole = fixture::files().weights;
+    let refuse = |bytes: &[u8]| {
+        let error = read(bytes, &nothing(&fixture::base())).expect_err("not as its header says");
+        error.to_string()
+    };
+    let claimed = format!("its header says {}", whole.len());
+    let longer = [&whole[..], &[0]].concat();
+    for bytes in [&whole[..whole.len() - 1], &longer] {
+        let error = refuse(bytes);
+        assert!(
+            error.contains(&format!("it has {} bytes", bytes.len())),
+            "{error}"
+        );
+        assert!(error.contains(&claimed), "{error}");
+    }
+    assert!(refuse(&whole[..20]).contains("within its header"));
+    assert!(refuse(&whole[..5]).contains("within its header"));
+}
+
 proptest! {
     #[test]
     fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
