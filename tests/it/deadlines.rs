@@ -31,7 +31,7 @@ fn routes() -> Vec<(&'static str, Value)> {
         ),
         (
             "/v1/compare",
-            json!({"models": ["tiny", "tiny"], "prompt": "a", "max_tokens": 2000}),
+            json!({"models": ["tiny", "tiny"], "prompts": ["a"], "max_tokens": 256}),
         ),
         (
             "/generate",
@@ -74,7 +74,7 @@ async fn a_time_that_is_over_is_a_504_on_every_route() {
         );
         assert!(reply.body.contains(HEADER), "{path}: {}", reply.body);
     }
-    assert_eq!(app.client.metric("quickchange_requests_running").await, 0.0);
+    app.engine_is_idle().await;
     app.client.greedy("tiny", "still there").await;
 }
 
@@ -111,7 +111,7 @@ async fn what_is_not_complete_in_time_is_given_up() {
         "{} tokens in 0.3 s",
         tokens.len()
     );
-    assert_eq!(app.client.metric("quickchange_requests_running").await, 0.0);
+    app.engine_is_idle().await;
 }
 
 #[tokio::test]
@@ -121,6 +121,7 @@ async fn the_server_grants_no_more_than_it_says() {
     for seconds in ["3600", "1.5"] {
         let reply = within(&app, seconds, "/v1/completions", &body).await;
         reply.expect_error(504, "deadline_exceeded", &[]);
+        app.engine_is_idle().await;
     }
     app.client
         .completions(&body)

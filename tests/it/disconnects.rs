@@ -38,7 +38,7 @@ fn routes() -> Vec<(&'static str, Value)> {
         ),
         (
             "/v1/compare",
-            json!({"models": ["tiny", "tiny"], "prompt": "a", "max_tokens": 2000}),
+            json!({"models": ["tiny", "tiny"], "prompts": ["a"], "max_tokens": 256}),
         ),
         (
             "/generate",
@@ -88,13 +88,13 @@ async fn work_ends_with_the_client_on_every_route() {
         let mut connection = TcpStream::connect(app.client.address().trim_start_matches("http://"))
             .await
             .unwrap();
+        while steps.try_recv().is_ok() {}
         let body = body.to_string();
         let request = format!(
             "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()
         );
         connection.write_all(request.as_bytes()).await.unwrap();
-        while steps.try_recv().is_ok() {}
         steps.recv().await.unwrap();
         drop(connection);
         // The server hears of it, and then the engine is let on.

@@ -2,12 +2,14 @@
 //! served requests of every kind.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 use std::path::Path;
 
 use ::adapters::{DomainProfile, Manifest};
 use serde_json::json;
+use server::access::{KeyLimits, Scope};
 
-use crate::harness::{AdapterDirectory, App, Random};
+use crate::harness::{AdapterDirectory, App, Keys, Options, Random};
 
 /// A metric: its type and the names of its labels.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,12 +107,29 @@ fn with_profile(app: &App) -> AdapterDirectory {
 
 /// What /metrics says after requests of every kind.
 async fn metrics_after_everything() -> String {
-    let app = App::with_adapters(&["one", "two"]).await;
-    let client = &app.client;
-    client
-        .upload("moods", &with_profile(&app))
-        .await
-        .expect(201);
+    let keys = Keys::new();
+    let admin = keys.add(Scope::Admin);
+    let once = keys.add_limited(
+        Scope::Inference,
+        KeyLimits {
+            requests_per_minute: NonZeroU32::new(1),
+            ..KeyLimits::default()
+        },
+    );
+    let app = App::start_with(Options {
+        keys: Some(keys.path()),
+        ..Options::default()
+    })
+    .await;
+    let client = app.client.with_key(&admin.key);
+    let random = |seed| AdapterDirectory::random(&app.base, seed);
+    for (name, files) in [
+        ("one", random(0)),
+        ("two", random(1)),
+        ("moods", with_profile(&app)),
+    ] {
+        client.upload(name, &files).await.expect(201);
+    }
     for model in ["tiny", "one", "moods"] {
         client.greedy(model, "The weather").await;
         let body = json!({"model": model, "prompt": "The weather", "max_tokens": 4});
@@ -118,12 +137,18 @@ async fn metrics_after_everything() -> String {
     }
     let body = json!({"model": "moods", "inputs": ["Great sound."]});
     client.classify(&body).await.expect(200);
-    let other = AdapterDirectory::random(&app.base, 8);
-    client.replace("one", &other).await.expect(200);
+    client.replace("one", &random(8)).await.expect(200);
     client.unload("two").await.expect(204);
     client.load_path("absent", "absent").await.expect(404);
     let body = json!({"kind": "in_domain", "adapters": ["base", "moods"], "tasks": ["sentiment"], "shots": [0], "limit": 1});
     client.evaluate_to_the_end(&body).await;
+    let limited = app.client.with_key(&once.key);
+    let body = json!({"prompt": "The weather", "max_tokens": 1});
+    for status in [200, 429] {
+        limited.completions(&body).await.expect(status);
+    }
+    keys.write("not a file of keys");
+    app.reload().await;
     client.metrics().await
 }
 

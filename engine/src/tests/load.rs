@@ -93,7 +93,7 @@ fn the_tokens_that_wait_are_bounded() {
     let held = Arc::new(AtomicBool::new(true));
     let holds = Arc::clone(&held);
     let config = EngineConfig {
-        max_queue_tokens: 300,
+        max_queue_tokens: 100,
         fault_hook: Some(FaultHook::new(move |fault| {
             while matches!(fault, Fault::Step(_)) && holds.load(Ordering::Acquire) {
                 std::thread::yield_now();
@@ -103,14 +103,14 @@ fn the_tokens_that_wait_are_bounded() {
     };
     let (engine, _folder) = tiny_engine(KernelChoice::best(), config);
     // More than the bound, but alone.
-    let first = engine.generate(greedy(&[70, 71], 1000)).expect("taken");
+    let first = engine.generate(greedy(&[70, 71], 150)).expect("taken");
     let refused = engine.generate(greedy(&[80], 1)).err();
     assert!(
         matches!(
             refused,
             Some(SubmitError::TooMuchWork {
-                tokens: 1004,
-                limit: 300,
+                tokens: 154,
+                limit: 100,
                 ..
             })
         ),
@@ -118,10 +118,10 @@ fn the_tokens_that_wait_are_bounded() {
     );
     let background = GenerateRequest {
         priority: Priority::Background,
-        ..greedy(&[80], 200)
+        ..greedy(&[80], 120)
     };
     let background = engine.generate(background).expect("taken");
     held.store(false, Ordering::Release);
-    assert_eq!(collect(background).tokens.len(), 200);
-    assert_eq!(collect(first).tokens.len(), 1000);
+    assert_eq!(collect(background).tokens.len(), 120);
+    assert_eq!(collect(first).tokens.len(), 150);
 }

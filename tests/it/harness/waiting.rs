@@ -26,6 +26,14 @@ impl App {
         .await;
     }
 
+    /// Waits until the metrics show that.
+    pub(crate) async fn shown(&self, what: impl Fn(&str) -> bool) {
+        until("the metrics show it", async || {
+            what(&self.client.metrics().await)
+        })
+        .await;
+    }
+
     /// Waits until the engine has nothing to do.
     pub(crate) async fn engine_is_idle(&self) {
         until("the engine is idle", async || {

@@ -83,6 +83,10 @@ impl TgiError {
             status @ (StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) => {
                 (status, "overloaded")
             }
+            // Of the server, not of the request: a 422 would tell the client to change it.
+            status @ (StatusCode::GATEWAY_TIMEOUT | StatusCode::INSUFFICIENT_STORAGE) => {
+                (status, "generation")
+            }
             StatusCode::INTERNAL_SERVER_ERROR => (StatusCode::FAILED_DEPENDENCY, "generation"),
             _ => (StatusCode::UNPROCESSABLE_ENTITY, "validation"),
         }
@@ -144,6 +148,7 @@ mod tests {
         assert_eq!(told(ApiError::Draining), (503, "overloaded"));
         assert_eq!(told(ApiError::invalid("top_p", "x")), (422, "validation"));
         assert_eq!(told(EngineError::Stopped), (424, "generation"));
+        assert_eq!(told(EngineError::DeadlineExceeded), (504, "generation"));
         assert_eq!(told(AccessError::Unauthenticated), (401, "authentication"));
     }
 }
