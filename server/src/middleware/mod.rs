@@ -1,7 +1,5 @@
 //! What happens around every request: its id, its metrics, its line in the log. Nothing about any one route.
 
-mod streams;
-
 use std::time::Instant;
 
 use actix_web::body::MessageBody;
@@ -14,8 +12,6 @@ use actix_web::{Error, HttpMessage};
 use crate::inference::receipt::{RECEIPT, Receipt};
 use crate::inference::target::ServedAdapter;
 use crate::state::State;
-
-pub use self::streams::{connected, guard_streams};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const LONGEST_ID: usize = 128;
