@@ -20,7 +20,7 @@ use crate::datasets::DatasetFolder;
 use crate::evaluations::Evaluations;
 use crate::hub::{self, HubSettings};
 use crate::loading::{follow, startup::register_all};
-use crate::middleware::{connected, guard_streams, observe};
+use crate::middleware::observe;
 use crate::reload::ReloadHandle;
 use crate::routes::configure;
 use crate::sockets;
@@ -155,7 +155,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(75);
 const IDLE_SECONDS: u64 = 5;
 
 /// Everything that reads files and takes a while.
-fn load(mut configuration: Configuration, access: Access) -> Result<Parts> {
+fn load(mut configuration: Configuration, mut access: Access) -> Result<Parts> {
     let path = match hub::named(&configuration.model) {
         None => configuration.model.clone(),
         Some(model) => {
@@ -188,6 +188,7 @@ fn load(mut configuration: Configuration, access: Access) -> Result<Parts> {
     let engine = Engine::start(model, engine_configuration).context("cannot start the engine")?;
     let store = open_store(&configuration)
         .with_context(|| format!("cannot open --store {}", configuration.store))?;
+    access.open_usual_audit(&configuration)?;
     let catalog = Catalog::open(configuration.data.as_deref()).context("cannot read --data")?;
     let dataset_folder = DatasetFolder::open(configuration.local_directory(), &catalog)
         .context("cannot read the data sets of the store")?;
@@ -226,12 +227,10 @@ fn serve(listener: TcpListener, state: &Data<State>) -> Result<Server> {
         App::new()
             .app_data(state.clone())
             .wrap(from_fn(audit))
-            .wrap(from_fn(guard_streams))
             .wrap(from_fn(observe))
             .configure(configure)
     })
     .workers(workers)
-    .on_connect(connected)
     .keep_alive(KEEP_ALIVE)
     // A client that closes its side gives up; its request must not go on being computed.
     .h1_allow_half_closed(false)

@@ -230,6 +230,7 @@ pub enum ApiError {
 struct Answer(StatusCode, &'static str, &'static str);
 
 const UNPROCESSABLE: StatusCode = StatusCode::UNPROCESSABLE_ENTITY;
+const MISSING: StatusCode = StatusCode::NOT_FOUND;
 const FAILED: StatusCode = StatusCode::INTERNAL_SERVER_ERROR;
 const INVALID: &str = "invalid_request_error";
 const NOT_FOUND: &str = "not_found_error";
@@ -300,18 +301,14 @@ impl ApiError {
             Self::MissingField { .. } => Answer(StatusCode::BAD_REQUEST, INVALID, "missing_field"),
             Self::NotSupported { .. } => Answer(StatusCode::BAD_REQUEST, INVALID, "not_supported"),
             Self::Access(error) => access_answer(error),
-            Self::RouteNotFound { .. } => {
-                Answer(StatusCode::NOT_FOUND, NOT_FOUND, "route_not_found")
-            }
+            Self::RouteNotFound { .. } => Answer(MISSING, NOT_FOUND, "route_not_found"),
             Self::MethodNotAllowed { .. } => Answer(
                 StatusCode::METHOD_NOT_ALLOWED,
                 INVALID,
                 "method_not_allowed",
             ),
-            Self::ModelNotFound { .. } => {
-                Answer(StatusCode::NOT_FOUND, NOT_FOUND, "model_not_found")
-            }
-            Self::NotFound { .. } => Answer(StatusCode::NOT_FOUND, NOT_FOUND, "not_found"),
+            Self::ModelNotFound { .. } => Answer(MISSING, NOT_FOUND, "model_not_found"),
+            Self::NotFound { .. } => Answer(MISSING, NOT_FOUND, "not_found"),
             Self::BodyTooLarge { .. } => {
                 Answer(StatusCode::PAYLOAD_TOO_LARGE, INVALID, "body_too_large")
             }

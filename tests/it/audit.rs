@@ -61,7 +61,7 @@ async fn a_line_says_who_tried_what_on_what_and_what_came_of_it() {
     let expected = json!({
         "action": "adapter.create", "request_id": refused.header("x-request-id").unwrap(), "key": admin.id,
         "method": "POST", "route": "/v1/adapters", "subject": "tone", "before": files.version(), "after": files.version(),
-        "status": 409, "error": "already_loaded"
+        "status": 409, "error": "adapter_already_loaded"
     });
     assert_eq!(last(&app), expected);
 }
@@ -130,7 +130,7 @@ async fn other_interfaces_are_audited_as_their_own_routes() {
         assert_eq!(last(&app)["route"], json!(load));
         assert_eq!(app.client.post(&load, &body).await.status, 400);
         expect_last(&app, "adapter.create", "x", [version, version], 400);
-        assert_eq!(last(&app)["error"], "already_loaded");
+        assert_eq!(last(&app)["error"], "adapter_already_loaded");
         assert_eq!(app.client.post(&unload, &body).await.status, 200);
         expect_last(&app, "adapter.delete", "x", [version, None], 200);
     }
@@ -218,26 +218,25 @@ async fn what_was_refused_for_want_of_a_key_or_scope_is_audited_and_reading_is_n
 #[tokio::test]
 async fn a_client_that_hangs_up_leaves_its_line() {
     let Audited { app, admin, .. } = audited().await;
-    let (body, rest) = tokio::sync::oneshot::channel::<Vec<u8>>();
-    let stream =
-        futures_util::stream::once(async move { rest.await.map_err(std::io::Error::other) });
-    let request = app
-        .client
-        .request(Method::POST, "/v1/adapters")
-        .header("content-type", "application/json")
-        .header("content-length", "100")
-        .header("x-request-id", "hung-up")
-        .body(reqwest::Body::wrap_stream(stream));
+    let files = [1, 2].map(|seed| AdapterDirectory::random(&app.base, seed));
+    app.client.upload("a", &files[0]).await.expect(201);
+    app.client.replace("a", &files[1]).await.expect(200);
+    let before = app.audited().len();
+    // It is answered when an evaluation over all examples has ended.
+    let gate = json!({"metric": "accuracy", "kind": "in_domain", "min_delta": -1});
+    let body = json!({"version": files[0].version(), "gate": gate});
+    let path = "/v1/adapters/a/promote";
+    let request = app.client.request(Method::POST, path).json(&body);
+    let request = request.header("x-request-id", "hung-up");
     let sending = tokio::spawn(request.send());
     // Beside the request that asks for them.
     until(async || app.client.metric("quickchange_requests_in_flight").await == 2.0).await;
     sending.abort();
     until(async || {
         app.client.get("/health").await.expect(200);
-        !app.audited().is_empty()
+        app.audited().len() > before
     })
     .await;
-    drop(body);
     let line = last(&app);
     assert_eq!(line["request_id"], "hung-up");
     assert_eq!(line["key"], json!(admin.id));

@@ -62,18 +62,25 @@ impl Access {
         );
         let (chain, key) = (&configuration.tls_certificate, &configuration.tls_key);
         let certificate = Certificate::open(chain.as_deref(), key.as_deref())?;
-        let path = configuration.audit_file();
-        if let Some(folder) = path.as_deref().and_then(std::path::Path::parent) {
-            fs_err::create_dir_all(folder)?;
-        }
         let access = Self {
             keyring,
             certificate: certificate.map(Arc::new),
-            audit: AuditLog::open(path)
-                .context("--audit-log cannot be written; `--audit-log off` goes without")?,
+            audit: open_audit(configuration.audit_log.is_some(), configuration)?,
         };
         access.warn_of_readers();
         Ok(access)
+    }
+
+    /// Opens the audit log where nothing says where it is: in the folder that the store has made by now.
+    ///
+    /// # Errors
+    /// When the file cannot be opened.
+    pub fn open_usual_audit(&mut self, configuration: &Configuration) -> Result<()> {
+        if configuration.audit_log.is_none() {
+            fs_err::create_dir_all(configuration.local_directory())?;
+            self.audit = open_audit(true, configuration)?;
+        }
+        Ok(())
     }
 
     /// Says so in the log when others than its owner may read the file of keys.
@@ -88,4 +95,9 @@ impl Access {
             );
         }
     }
+}
+
+fn open_audit(is_on: bool, configuration: &Configuration) -> Result<AuditLog> {
+    let path = configuration.audit_file().filter(|_| is_on);
+    AuditLog::open(path).context("--audit-log cannot be written; `--audit-log off` goes without")
 }

@@ -36,14 +36,6 @@ pub enum AccessError {
         /// The limit.
         limit: u32,
     },
-    /// As many requests of a connection are under way as may be.
-    #[error(
-        "this connection may have {limit} requests under way at a time and has; wait until one of them has ended"
-    )]
-    TooManyStreams {
-        /// The limit.
-        limit: u32,
-    },
     /// As many requests came in a minute as may.
     #[error("this key may send {limit} requests a minute (requests_per_minute) and has; send the next in {} s", seconds(*.wait))]
     TooManyRequests {
@@ -86,7 +78,7 @@ impl AccessError {
     /// When to ask again, where that helps.
     pub(super) fn retry_after(&self) -> Option<u64> {
         match self {
-            Self::TooManyAtOnce { .. } | Self::TooManyStreams { .. } => Some(1),
+            Self::TooManyAtOnce { .. } => Some(1),
             Self::TooManyRequests { wait, .. } | Self::TooManyTokens { wait, .. } => {
                 Some(seconds(*wait))
             }
@@ -117,11 +109,6 @@ pub(super) fn access_answer(error: &AccessError) -> Answer {
         | AccessError::TooManyTokens { .. } => {
             Answer(StatusCode::TOO_MANY_REQUESTS, OVERLOADED, "rate_limited")
         }
-        AccessError::TooManyStreams { .. } => Answer(
-            StatusCode::TOO_MANY_REQUESTS,
-            OVERLOADED,
-            "too_many_streams",
-        ),
         AccessError::NeverFits { .. } => {
             Answer(StatusCode::PAYLOAD_TOO_LARGE, INVALID, "exceeds_rate_limit")
         }

@@ -2,7 +2,6 @@
 
 mod paced;
 mod panics;
-mod streams;
 
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
@@ -18,7 +17,6 @@ use tracing::Instrument;
 
 pub use self::paced::TooSlow;
 use self::panics::Guarded;
-pub use self::streams::{connected, guard_streams};
 use crate::inference::receipt::{RECEIPT, Receipt};
 use crate::inference::target::ServedAdapter;
 use crate::state::State;

@@ -240,23 +240,15 @@ fn check_labels(labels: &[String], task: Task) -> Result<(), ApiError> {
             ),
         });
     }
-    if labels.len() > MAX_LABELS {
-        return Err(ApiError::invalid(
-            "labels",
-            format!(
-                "`labels` has {} entries; send 2 to {MAX_LABELS}",
-                labels.len()
-            ),
-        ));
-    }
     let distinct = labels
         .iter()
         .enumerate()
         .all(|(index, label)| !labels[..index].contains(label));
-    if labels.len() < 2 || !distinct || labels.iter().any(String::is_empty) {
+    if !(2..=MAX_LABELS).contains(&labels.len()) || !distinct || labels.iter().any(String::is_empty)
+    {
         return Err(ApiError::invalid(
             "labels",
-            "`labels` must hold at least two different texts, none of them empty",
+            "`labels` must hold 2 to 256 different texts, none of them empty",
         ));
     }
     Ok(())
@@ -340,15 +332,7 @@ async fn score(
         .chain(neutral.as_ref().map(Vec::len));
     target.pay(read.map(|prompt| prompt + scorer.label_tokens()).sum())?;
     let mut usage = Usage::default();
-    let neutral = match neutral {
-        Some(prompt) => {
-            let tokens = prompt.len();
-            let scores = scorer.score(prompt).await?;
-            usage.add_prompt(tokens, scores.cached_tokens);
-            Some(scores)
-        }
-        None => None,
-    };
+    let neutral = score_neutral(&scorer, neutral, &mut usage).await?;
     let domain = domain(target, checked);
     // Only where it is needed: what is pooled is not taken from the prefix cache.
     let context = domain.map(|_| template.encode_context(tokenizer));
@@ -368,6 +352,21 @@ async fn score(
         result(index, &checked.labels, relative, domain)
     });
     Ok((results.collect(), usage))
+}
+
+/// The labels' scores behind an empty input, if that is asked for.
+async fn score_neutral(
+    scorer: &LabelScorer,
+    prompt: Option<Vec<u32>>,
+    usage: &mut Usage,
+) -> Result<Option<LabelScores>, ApiError> {
+    let Some(prompt) = prompt else {
+        return Ok(None);
+    };
+    let tokens = prompt.len();
+    let scores = scorer.score(prompt).await?;
+    usage.add_prompt(tokens, scores.cached_tokens);
+    Ok(Some(scores))
 }
 
 /// What the adapter's training inputs look like to it, where this request is made as those were.

@@ -132,10 +132,7 @@ pub async fn compare(
     request: HttpRequest,
     body: Json<CompareRequest>,
 ) -> Result<HttpResponse, ApiError> {
-    let CompareRequest {
-        fields,
-        mut sampling,
-    } = body.0;
+    let (fields, mut sampling) = (body.0.fields, body.0.sampling);
     let [first, second] = [0, 1].map(|at| Selection::of_model(Some(&fields.models[at])));
     let first = Target::of_request(&state, &request, &first).await?;
     let second = Target::of_request(&state, &request, &second).await?;
@@ -153,7 +150,7 @@ pub async fn compare(
         ));
     }
     let prompts = Prompt::Texts(fields.prompts).encode(tokenizer)?;
-    // Both models read and write; paid for at once, so that what does not fit is refused before half of it is done.
+    // Both models, at once: what does not fit is refused before half of it is done.
     first.pay(2 * cost(&state, &prompts, &generation))?;
     // Submitted together, so that they share the engine's steps.
     let ones = submit_paid(&state, &first, &prompts, &generation)?;

@@ -116,6 +116,7 @@ fn a_server_that_anybody_could_reach_or_that_is_half_configured_does_not_start()
     let store = folder.path().join("store").display().to_string();
     let file = folder.path().join("nonsense").display().to_string();
     fs_err::write(&file, "nonsense").expect("written");
+    let inside = format!("{file}/audit");
     for (flags, said) in [
         (vec!["--host", "0.0.0.0"], "pass --allow-anonymous"),
         (vec!["--tls-key", &file], "only --tls-key is set"),
@@ -133,7 +134,7 @@ fn a_server_that_anybody_could_reach_or_that_is_half_configured_does_not_start()
         ),
         (vec!["--keys", &file], "--keys"),
         (vec!["--keys", "/nowhere"], "server keys create"),
-        (vec!["--audit-log", "/nowhere/audit"], "--audit-log"),
+        (vec!["--audit-log", &inside], "--audit-log"),
     ] {
         let mut all = vec!["--store", &store, "--model", "/nowhere.gguf"];
         all.extend(&flags);
