@@ -19,7 +19,7 @@ import urllib.request
 # What Grafana puts in for its variables, as this check does.
 VARIABLES = {"$__rate_interval": "1m", "$__range": "1h", "$instance": ".*", "$adapter": ".*"}
 # What a server in good order has no series of.
-QUIET = ('status=~"5..', 'status=~"429|503"', "budget_bytes", "store_follow", "ALERTS")
+QUIET = ('status=~"5..', 'status=~"429|503"', 'status="504"', "budget_bytes", "key_requests", "rate_limited", "reload_failures", "ALERTS")
 REVIEW = "### Input:\nThe battery died after two days.\n### Sentiment:"
 
 
