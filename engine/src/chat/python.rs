@@ -31,7 +31,9 @@ pub(super) fn without_generation_tags(source: &str) -> Cow<'_, str> {
     let mut result = String::with_capacity(source.len());
     let mut rest = source;
     while let Some(start) = rest.find("{%") {
-        let Some(length) = rest[start..].find("%}").map(|end| end + "%}".len()) else {
+        // The percent sign of `{%}` does not close the tag that it opens.
+        let inside = start + "{%".len();
+        let Some(length) = rest[inside..].find("%}").map(|end| end + "{%%}".len()) else {
             break;
         };
         let (before, from) = rest.split_at(start);

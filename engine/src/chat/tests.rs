@@ -230,3 +230,15 @@ fn characters_outside_ascii_are_escaped_on_request() {
         r#""\u00e9\ud83d\ude86""#
     );
 }
+
+#[test]
+fn a_tag_whose_ends_share_a_percent_sign_is_a_mistake_of_the_template() {
+    for source in [
+        "{% generation %}x{%}",
+        "generation {%}%}",
+        "{%{% generation %}",
+    ] {
+        let error = ChatTemplate::new(source.into(), None, None).expect_err("no Jinja");
+        assert!(matches!(error, TemplateError::Syntax { .. }), "{error}");
+    }
+}
