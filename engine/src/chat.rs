@@ -2,6 +2,7 @@
 //! transformers runs it. Turning the text into ids is the tokenizer's.
 
 mod files;
+mod limits;
 mod python;
 #[cfg(test)]
 mod tests;
@@ -11,10 +12,11 @@ use std::path::{Path, PathBuf};
 
 use candle_core::quantized::gguf_file::Value as MetadataValue;
 use minijinja::value::Value;
-use minijinja::{Environment, Error, context};
+use minijinja::{Environment, Error, ErrorKind, context};
 use serde::{Deserialize, Serialize};
 
 use crate::tokenizer::Tokenizer;
+use limits::{FUEL, MOST_SOURCE, MOST_TEXT, Text};
 use python::Raised;
 
 /// The GGUF key of the template.
@@ -35,7 +37,8 @@ pub struct ChatMessage {
 /// A model's own chat template.
 ///
 /// It sees `messages`, `add_generation_prompt`, `bos_token` and `eos_token`, and `tools` and `documents` as none. It may
-/// call `raise_exception` and `strftime_now`; Python's methods on strings, lists and dictionaries work.
+/// call `raise_exception` and `strftime_now`; Python's methods on strings, lists and dictionaries work. It runs for a limited number
+/// of instructions and writes a limited text.
 #[derive(Debug)]
 pub struct ChatTemplate {
     source: String,
@@ -72,6 +75,22 @@ pub enum TemplateError {
         /// What is wrong, and in which line.
         reason: String,
     },
+    /// The template is longer than any that a model needs.
+    #[error("the model's chat template has {bytes} bytes, at most {MOST_SOURCE} are read")]
+    TooLarge {
+        /// Its size in bytes.
+        bytes: usize,
+    },
+    /// The template took more instructions than a conversation may.
+    #[error(
+        "the model's chat template did not end within {FUEL} instructions; send fewer messages, or use another template"
+    )]
+    Endless,
+    /// The template wrote more than a conversation may have.
+    #[error(
+        "the model's chat template makes more than {MOST_TEXT} bytes of these messages; send less"
+    )]
+    TooMuchText,
     /// The template refuses these messages, in its own words.
     #[error("the model's chat template refuses these messages: {message}")]
     Refused {
@@ -125,8 +144,13 @@ impl ChatTemplate {
         bos_token: Option<String>,
         eos_token: Option<String>,
     ) -> Result<Self, TemplateError> {
+        if source.len() > MOST_SOURCE {
+            let bytes = source.len();
+            return Err(TemplateError::TooLarge { bytes });
+        }
         let mut environment = Environment::new();
         python::extend(&mut environment);
+        limits::set(&mut environment);
         let readable = python::without_generation_tags(&source).into_owned();
         environment
             .add_template_owned(TEMPLATE_NAME, readable)
@@ -157,10 +181,17 @@ impl ChatTemplate {
             bos_token => defined(&self.bos_token),
             eos_token => defined(&self.eos_token),
         };
-        self.environment
-            .get_template(TEMPLATE_NAME)
-            .and_then(|template| template.render(variables))
-            .map_err(|error| failure(&error))
+        let mut text = Text::default();
+        let template = self.environment.get_template(TEMPLATE_NAME);
+        let rendered = template.and_then(|template| {
+            template.render_captured_to(variables, &mut text)?;
+            Ok(())
+        });
+        match rendered {
+            Err(_) if text.is_full => Err(TemplateError::TooMuchText),
+            Err(error) => Err(failure(&error)),
+            Ok(()) => Ok(String::from_utf8(text.bytes).expect("templates write text")),
+        }
     }
 
     /// The template as it stands in the model file.
@@ -176,6 +207,7 @@ fn failure(error: &Error) -> TemplateError {
         Some(Raised(message)) => TemplateError::Refused {
             message: message.clone(),
         },
+        None if error.kind() == ErrorKind::OutOfFuel => TemplateError::Endless,
         None => TemplateError::Failed {
             reason: error.to_string(),
         },

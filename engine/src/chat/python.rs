@@ -8,6 +8,8 @@ use minijinja::value::{Kwargs, Value};
 use minijinja::{Environment, Error, ErrorKind};
 use serde::Serialize;
 
+use super::limits::{self, Text};
+
 /// Marks an error that the template raised itself.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -17,7 +19,6 @@ pub(super) struct Raised(pub(super) String);
 pub(super) fn extend(environment: &mut Environment<'static>) {
     environment.set_trim_blocks(true);
     environment.set_lstrip_blocks(true);
-    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
     environment.add_function("raise_exception", raise_exception);
     environment.add_function("strftime_now", strftime_now);
     environment.add_filter("tojson", tojson);
@@ -64,10 +65,13 @@ fn strftime_now(format: String) -> Result<String, Error> {
 
 /// JSON as Python's `json.dumps` writes it, with `ensure_ascii=False` unless told otherwise; minijinja's own filter escapes for HTML.
 fn tojson(value: Value, options: Kwargs) -> Result<String, Error> {
-    let indent: Option<usize> = options.get("indent")?;
+    let indent = options
+        .get::<Option<usize>>("indent")?
+        .map(limits::width)
+        .transpose()?;
     let only_ascii = options.get::<Option<bool>>("ensure_ascii")? == Some(true);
     options.assert_all_used()?;
-    let mut json = Vec::new();
+    let mut json = Text::default();
     let written = match indent {
         Some(width) => {
             let spaces = vec![b' '; width];
@@ -81,7 +85,7 @@ fn tojson(value: Value, options: Kwargs) -> Result<String, Error> {
         )),
     };
     written.map_err(|error| Error::new(ErrorKind::BadSerialization, error.to_string()))?;
-    let json = String::from_utf8(json).expect("serde_json writes UTF-8");
+    let json = String::from_utf8(json.bytes).expect("serde_json writes UTF-8");
     Ok(if only_ascii { escaped(&json) } else { json })
 }
 

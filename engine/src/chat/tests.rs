@@ -231,6 +231,12 @@ fn characters_outside_ascii_are_escaped_on_request() {
     );
 }
 
+fn failed(source: &str) -> TemplateError {
+    template(source)
+        .render(&[message("user", "x")], false)
+        .expect_err("a refusal")
+}
+
 #[test]
 fn a_tag_whose_ends_share_a_percent_sign_is_a_mistake_of_the_template() {
     for source in [
@@ -241,4 +247,89 @@ fn a_tag_whose_ends_share_a_percent_sign_is_a_mistake_of_the_template() {
         let error = ChatTemplate::new(source.into(), None, None).expect_err("no Jinja");
         assert!(matches!(error, TemplateError::Syntax { .. }), "{error}");
     }
+}
+
+#[test]
+fn a_template_that_does_not_end_runs_out_of_instructions() {
+    let rows = "{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}";
+    assert_eq!(failed(rows), TemplateError::Endless);
+    let macros = "{% macro f(n) %}{{ f(n) }}{{ f(n) }}{% endmacro %}{{ f(1) }}";
+    assert!(matches!(
+        failed(macros),
+        TemplateError::Failed { .. } | TemplateError::Endless
+    ));
+}
+
+#[test]
+fn a_template_that_writes_too_much_is_stopped() {
+    let long = "{% for a in range(9999) %}{{ 'x' * 99999 }}{% endfor %}";
+    assert_eq!(failed(long), TemplateError::TooMuchText);
+    let one = "{{ 'x' * 99999999 }}";
+    assert_eq!(failed(one), TemplateError::TooMuchText);
+}
+
+#[test]
+fn a_template_longer_than_any_is_not_read() {
+    let error = ChatTemplate::new("x".repeat(MOST_SOURCE + 1), None, None).expect_err("a refusal");
+    assert_eq!(
+        error,
+        TemplateError::TooLarge {
+            bytes: MOST_SOURCE + 1
+        }
+    );
+}
+
+#[test]
+fn a_number_in_a_template_buys_no_memory() {
+    let asked = [
+        "{{ [1] | batch(9999999999999) }}",
+        "{{ [1] | slice(9999999999999) }}",
+        "{{ 'x' | indent(9999999999999, true) }}",
+        "{{ 'x' | indent(width=9999999999999, first=true) }}",
+        "{{ '%9999999999999d' | format(1) }}",
+        "{{ '%99999999999999999999999d' | format(1) }}",
+        "{{ '%*d' | format(9999999999999, 1) }}",
+        "{{ '{:9999999999999}'.format(1) }}",
+        "{{ '{:{}}'.format(1, 9999999999999) }}",
+        "{{ [1] | tojson(indent=9999999999999) }}",
+        "{{ ('x' * 99999).replace('x', 'y' * 99999) }}",
+        "{{ ('x' * 99999) | replace('x', 'y' * 99999) }}",
+        "{{ ('x' * 99999).join(range(99999)) }}",
+        "{{ range(99999) | join('x' * 99999) }}",
+    ];
+    for source in asked {
+        let error = failed(source);
+        assert!(error.to_string().contains("too large"), "{source}: {error}");
+    }
+}
+
+#[test]
+fn what_a_template_may_ask_for_still_works() {
+    assert_eq!(
+        rendered("{{ [1, 2, 3] | batch(2) | list }}"),
+        "[[1, 2], [3]]"
+    );
+    assert_eq!(rendered("{{ 'a\nb' | indent(2) }}"), "a\n  b");
+    assert_eq!(rendered("{{ '%5d|%-3s|' | format(7, 'x') }}"), "    7|x  |");
+    assert_eq!(rendered("{{ '{:>4}'.format(2024) }}"), "2024");
+    assert_eq!(rendered("{{ '{}'.format(20240101) }}"), "20240101");
+    assert_eq!(
+        rendered("{{ 'a-b'.replace('-', '+') }}{{ 'ab' | replace('b', 'c') }}"),
+        "a+bac"
+    );
+    assert_eq!(
+        rendered("{{ ', '.join(['a', 1]) }}|{{ ['a', 1] | join('-') }}|{{ 'ab' | join }}"),
+        "a, 1|a-1|ab"
+    );
+}
+
+/// Published templates take some two hundred instructions for a turn.
+#[test]
+fn a_long_conversation_is_far_from_the_limit() {
+    let turns: Vec<ChatMessage> = (0..10_000)
+        .map(|turn| message(if turn % 2 == 0 { "user" } else { "assistant" }, "yes"))
+        .collect();
+    let template = template(crate::testing::CHAT_TEMPLATE);
+    let text = template.render(&turns, true).expect("ten thousand turns");
+    assert_eq!(text.matches("<|im_start|>").count(), 10_001);
 }
