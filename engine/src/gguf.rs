@@ -1,5 +1,9 @@
 //! GGUF files: metadata and tensors, checked before use. What the numbers mean is decided elsewhere.
 
+mod alignment;
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::io::Cursor;
 use std::ops::Range;
@@ -65,11 +69,7 @@ impl GgufFile {
             path: path.to_path_buf(),
             reason,
         };
-        if !bytes.starts_with(b"GGUF") {
-            return Err(malformed("it does not start with the bytes `GGUF`".into()));
-        }
-        let content = Content::read(&mut Cursor::new(&bytes[..]))
-            .map_err(|error| malformed(error.to_string()))?;
+        let content = content(&bytes).map_err(malformed)?;
         let file = Self {
             path: path.to_path_buf(),
             bytes,
@@ -105,17 +105,28 @@ impl GgufFile {
         let Some(info) = self.content.tensor_infos.get(name) else {
             return Err(self.tensor_error(name, "is missing".into()));
         };
-        let elements = info.shape.elem_count();
+        let mut sides = info.shape.dims().iter();
+        let elements = sides.try_fold(1_usize, |elements, &side| elements.checked_mul(side));
         let block = info.ggml_dtype.block_size();
-        let bytes = elements / block * info.ggml_dtype.type_size();
+        let size = elements.and_then(|elements| {
+            let whole = elements.is_multiple_of(block);
+            (elements / block)
+                .checked_mul(info.ggml_dtype.type_size())
+                .map(|bytes| (bytes, whole))
+        });
+        let Some((bytes, whole)) = size else {
+            let reason = format!(
+                "has the shape {:?}, more bytes than can be counted",
+                info.shape.dims()
+            );
+            return Err(self.tensor_error(name, reason));
+        };
         let start = (self.content.tensor_data_offset)
             .checked_add(info.offset)
             .and_then(|start| usize::try_from(start).ok());
         let end = start.and_then(|start| start.checked_add(bytes));
         match (start, end) {
-            (Some(start), Some(end)) if end <= self.bytes.len() && elements.is_multiple_of(block) => {
-                Ok(start..end)
-            }
+            (Some(start), Some(end)) if end <= self.bytes.len() && whole => Ok(start..end),
             _ => Err(self.tensor_error(
                 name,
                 format!(
@@ -169,6 +180,17 @@ impl Container for GgufFile {
     }
 }
 
+/// The header of a file that holds these bytes; the error says what is wrong with them.
+pub(crate) fn content(bytes: &[u8]) -> Result<Content, String> {
+    if !bytes.starts_with(b"GGUF") {
+        return Err("it does not start with the bytes `GGUF`".to_owned());
+    }
+    if alignment::is_zero(bytes) {
+        return Err("`general.alignment` is 0, expected a power of two such as 32".to_owned());
+    }
+    Content::read(&mut Cursor::new(bytes)).map_err(|error| error.to_string())
+}
+
 /// The name of a model file: its stem without a quantisation suffix such as `.Q4_1`. What files say of themselves in
 /// `general.name` is often the name of a training run.
 pub(crate) fn name_of(path: &Path) -> String {
@@ -192,41 +214,4 @@ pub fn unpermuted_rows(heads: usize, head_dim: usize) -> Vec<usize> {
             (0..head_dim).map(move |row| head * head_dim + 2 * (row % half) + row / half)
         })
         .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rows_of_a_head_go_from_pairs_to_halves() {
-        assert_eq!(
-            unpermuted_rows(2, 6),
-            [0, 2, 4, 1, 3, 5, 6, 8, 10, 7, 9, 11]
-        );
-    }
-
-    #[test]
-    fn a_name_is_the_file_without_its_quantisation() {
-        let names = [
-            "SmolLM2-135M-Instruct.Q4_1.gguf",
-            "models/tiny.gguf",
-            "phi-3.5-mini.gguf",
-        ];
-        let names = names.map(|path| name_of(Path::new(path)));
-        assert_eq!(names, ["SmolLM2-135M-Instruct", "tiny", "phi-3.5-mini"]);
-    }
-
-    #[test]
-    fn a_file_that_is_no_gguf_is_refused_by_its_first_bytes() {
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        let path = directory.path().join("model.gguf");
-        fs_err::write(&path, b"PK\x03\x04 not a model").expect("a writable directory");
-        let error = GgufFile::open(&path).err().expect("a refusal");
-        assert!(
-            error
-                .to_string()
-                .contains("does not start with the bytes `GGUF`")
-        );
-    }
 }

@@ -15,13 +15,13 @@ mod tests;
 mod vocabulary;
 
 use std::collections::HashMap;
-use std::io::BufReader;
 use std::path::Path;
 
-use candle_core::quantized::gguf_file::{Content, Value};
+use candle_core::quantized::gguf_file::Value;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::processors::template::TemplateProcessing;
 
+use crate::kernels::MappedFile;
 pub use error::TokenizerError;
 use metadata::Metadata;
 pub(crate) use special_tokens::{TOKENIZER_CONFIGURATION, json_file};
@@ -64,9 +64,8 @@ impl Tokenizer {
             path: path.to_path_buf(),
             reason,
         };
-        let file = fs_err::File::open(path).map_err(|error| unreadable(error.to_string()))?;
-        let content = Content::read(&mut BufReader::new(file))
-            .map_err(|error| unreadable(error.to_string()))?;
+        let bytes = MappedFile::open(path).map_err(|error| unreadable(error.to_string()))?;
+        let content = crate::gguf::content(&bytes).map_err(unreadable)?;
         Self::from_metadata(&content.metadata)
     }
 
