@@ -5,7 +5,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use candle_core::quantized::GgmlDType;
-use safetensors::{Dtype, SafeTensors};
+use safetensors::Dtype;
+use safetensors::tensor::Metadata;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -18,6 +19,9 @@ use crate::kernels::MappedFile;
 const CONFIG: &str = "config.json";
 const INDEX: &str = "model.safetensors.index.json";
 const WEIGHTS: &str = "model.safetensors";
+
+/// Bytes before the header of a safetensors file, which hold its length.
+const LENGTH_FIELD: usize = 8;
 
 /// What the decoder's tensor names begin with: in a text model, in one that also sees pictures as older and newer
 /// versions of transformers write it, and in a bare decoder.
@@ -58,28 +62,17 @@ impl ModelDirectory {
         for name in weight_files(path)? {
             let path = path.join(name);
             let file = MappedFile::open(&path)?;
-            let malformed = |error: safetensors::SafeTensorError| LoadError::Malformed {
-                path: path.clone(),
-                reason: error.to_string(),
-            };
-            let (header, metadata) = SafeTensors::read_metadata(&file).map_err(malformed)?;
-            // The format's length field stands before the header, the data behind both.
-            let data = 8 + header;
-            for (name, info) in metadata.tensors() {
+            let (data, metadata) =
+                header(&file).map_err(|reason| LoadError::Malformed { path, reason })?;
+            tensors.extend(metadata.tensors().into_iter().map(|(name, info)| {
                 let entry = Entry {
                     file: files.len(),
                     dtype: info.dtype,
                     shape: info.shape.clone(),
                     bytes: data + info.data_offsets.0..data + info.data_offsets.1,
                 };
-                if entry.bytes.end > file.len() {
-                    return Err(LoadError::Malformed {
-                        path,
-                        reason: format!("tensor `{name}` reaches past the end: is it truncated?"),
-                    });
-                }
-                tensors.insert(name, entry);
-            }
+                (name, entry)
+            }));
             files.push(file);
         }
         let embedding =
@@ -170,6 +163,27 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<Value, LoadError> {
     })
 }
 
+/// Where the data of a safetensors file begins, and what its header says of it, which ends where the file does; the error says what is
+/// wrong.
+fn header(file: &[u8]) -> Result<(usize, Metadata), String> {
+    let length = file.first_chunk().map(|length| u64::from_le_bytes(*length));
+    let length = length.and_then(|length| usize::try_from(length).ok());
+    let text = length.and_then(|length| file.get(LENGTH_FIELD..)?.get(..length));
+    let Some(text) = text else {
+        return Err("it ends within its header: is it truncated?".to_owned());
+    };
+    let metadata: Metadata = serde_json::from_slice(text)
+        .map_err(|error| format!("its header cannot be read: {error}"))?;
+    let data = LENGTH_FIELD + text.len();
+    let (present, claimed) = (file.len() - data, metadata.data_len());
+    if present != claimed {
+        return Err(format!(
+            "{present} bytes of tensors are there and its header says {claimed}: is it truncated?"
+        ));
+    }
+    Ok((data, metadata))
+}
+
 /// Names of the files with weights, in order: those of the index where there is one.
 fn weight_files(path: &Path) -> Result<BTreeSet<String>, LoadError> {
     let index = path.join(INDEX);
@@ -229,5 +243,31 @@ mod tests {
         ];
         let names = names.map(|path| name_of(Path::new(path)));
         assert_eq!(names, ["tiny", "Some-Model-1B", "other"]);
+    }
+
+    #[test]
+    fn a_header_ends_where_its_file_does() {
+        let file = |text: &str, data: usize| {
+            let length = (text.len() as u64).to_le_bytes();
+            [&length[..], text.as_bytes(), &vec![0; data]].concat()
+        };
+        let one = r#"{"x":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#;
+        let (data, metadata) = header(&file(one, 8)).expect("a whole file");
+        assert_eq!((data, metadata.data_len()), (8 + one.len(), 8));
+        let refuse = |bytes: &[u8]| header(bytes).expect_err("a refusal");
+        insta::assert_snapshot!(refuse(&file(one, 7)), @"7 bytes of tensors are there and its header says 8: is it truncated?");
+        insta::assert_snapshot!(refuse(&file(one, 9)), @"9 bytes of tensors are there and its header says 8: is it truncated?");
+        insta::assert_snapshot!(refuse(&file(one, 0)[..20]), @"it ends within its header: is it truncated?");
+        insta::assert_snapshot!(refuse(b"PK"), @"it ends within its header: is it truncated?");
+        insta::assert_snapshot!(refuse(&[0xff; 16]), @"it ends within its header: is it truncated?");
+        assert!(refuse(&file("[]", 0)).contains("its header cannot be read"));
+        // With their header, these end where no number points.
+        let side = (1_u64 << 61) - 1;
+        let tensors = (0..8).map(|index| {
+            let (start, end) = (index * side, (index + 1) * side);
+            format!(r#""{index}":{{"dtype":"U8","shape":[{side}],"data_offsets":[{start},{end}]}}"#)
+        });
+        let huge = format!("{{{}}}", tensors.collect::<Vec<_>>().join(","));
+        assert!(refuse(&file(&huge, 3)).contains("its header says 18446744073709551608"));
     }
 }

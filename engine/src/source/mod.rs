@@ -95,8 +95,18 @@ impl<'a> TensorReader<'a> {
 
     /// Checks that there is no tensor which the model would leave out, such as an expert's or an unexpected bias.
     pub(crate) fn refuse_unknown(&self) -> Result<(), LoadError> {
-        let known = self.names.all(self.config);
         let names = self.container.names();
+        // Every layer has tensors: a number of layers that nothing stands for would cost time and memory below.
+        let layers = self.config.layers;
+        if layers > names.len() {
+            let first = TensorId::Layer(names.len(), Part::AttentionNorm);
+            let reason = format!(
+                "is missing: the model says that it has {layers} layers and holds {} tensors",
+                names.len()
+            );
+            return Err(self.error(first, reason));
+        }
+        let known = self.names.all(self.config);
         let unknown = names
             .into_iter()
             .filter(|name| !known.contains(*name) && !self.names.is_ignored(name, self.config));

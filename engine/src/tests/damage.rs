@@ -53,6 +53,23 @@ fn an_absurd_size_is_refused_before_anything_is_allocated_for_it() {
     assert!(message.contains("llama.context_length"), "{message}");
 }
 
+#[test]
+fn a_number_of_layers_that_no_tensors_stand_for_is_refused_at_once() {
+    let (mut bytes, directory) = tiny_file();
+    let key = b"llama.block_count";
+    let found = bytes.windows(key.len()).position(|window| window == key);
+    let at = found.expect("the key is there") + key.len() + 4;
+    bytes[at..at + 4].copy_from_slice(&(1_u32 << 20).to_le_bytes());
+    let message = load(&bytes, &directory)
+        .err()
+        .expect("a refusal")
+        .to_string();
+    assert!(
+        message.contains("1048576 layers and holds 20 tensors"),
+        "{message}"
+    );
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
