@@ -16,7 +16,11 @@ use crate::kernels::Resolution;
 use crate::scheduler::Scheduler;
 use crate::statistics::Board;
 use crate::tokenizer::Tokenizer;
-use crate::workload::{Rows, Workload, whole_seconds};
+use crate::workload::{Rows, Workload};
+
+/// How many times what a request is expected to take it must have: a forecast is a mean, and an answer that comes too late was computed
+/// for nothing.
+const HEADROOM: f64 = 1.2;
 
 /// One engine's own.
 pub(crate) struct Shared {
@@ -75,11 +79,11 @@ impl Shared {
             });
         }
         match (left, forecast.seconds) {
-            (Some(left), Some(seconds)) if seconds > left.as_secs_f64() => {
+            (Some(left), Some(seconds)) if HEADROOM * seconds > left.as_secs_f64() => {
                 Err(SubmitError::TooLate {
                     needed: Duration::from_secs_f64(seconds),
                     left,
-                    retry_after: whole_seconds(seconds - left.as_secs_f64()),
+                    retry_after: whole_seconds(HEADROOM * seconds - left.as_secs_f64()),
                 })
             }
             _ => Ok(()),
@@ -98,5 +102,22 @@ impl Shared {
             tokenizer: &self.tokenizer,
             max_model_len: self.max_model_len(),
         }
+    }
+}
+
+/// Seconds as a duration that a client can be told: whole, and at least one.
+fn whole_seconds(seconds: f64) -> Duration {
+    Duration::from_secs(seconds.ceil().clamp(1.0, 3600.0) as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_is_told_whole_seconds() {
+        let told =
+            [0.0, 0.4, 1.0, 1.2, f64::INFINITY].map(|seconds| whole_seconds(seconds).as_secs());
+        assert_eq!(told, [1, 1, 1, 2, 3600]);
     }
 }

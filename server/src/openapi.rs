@@ -121,6 +121,9 @@ pub enum InferenceErrors {
     /// Something that was named does not exist.
     #[response(status = 404)]
     NotFound(#[to_schema] ErrorBody),
+    /// Less than 1 KiB of the body came within the time that the server waits for it.
+    #[response(status = 408)]
+    BodyTooSlow(#[to_schema] ErrorBody),
     /// The name is taken, or a compare-and-swap lost.
     #[response(status = 409)]
     Conflict(#[to_schema] ErrorBody),
@@ -130,12 +133,18 @@ pub enum InferenceErrors {
     /// An adapter that cannot be served.
     #[response(status = 422)]
     Unservable(#[to_schema] ErrorBody),
-    /// The queue is full, or the key has used what it may; see `Retry-After`.
+    /// The queue is full, the answer would come after the request's deadline, or the key has used what it may; see `Retry-After`.
     #[response(status = 429)]
     QueueFull(#[to_schema] ErrorBody),
     /// The server is draining; see `Retry-After`.
     #[response(status = 503)]
     Draining(#[to_schema] ErrorBody),
+    /// The request took longer than its header `x-request-timeout` says, in seconds, or than the server grants.
+    #[response(status = 504)]
+    DeadlineExceeded(#[to_schema] ErrorBody),
+    /// The server's disk is full or cannot be written; nothing was changed.
+    #[response(status = 507)]
+    StorageFull(#[to_schema] ErrorBody),
 }
 
 /// The document as it is committed: pretty JSON with a line break at its end.

@@ -274,6 +274,57 @@ async fn paths_that_leave_the_root() {
 }
 
 #[tokio::test]
+async fn paths_and_names_that_no_folder_has() {
+    let app = App::start().await;
+    fs_err::create_dir_all(app.outside()).unwrap();
+    Random::new(&app.base, 1).write_to(&app.outside().join("files"));
+    let long = "a/".repeat(5000);
+    for path in [
+        "files\0",
+        "\0",
+        "\u{ff0e}\u{ff0e}/outside/files",
+        "\u{2024}\u{2024}/outside/files",
+        "..\\outside\\files",
+        "%2e%2e/outside/files",
+        "\u{202e}selif",
+        "",
+        long.as_str(),
+    ] {
+        for (route, body) in [
+            ("/v1/adapters", json!({"name": "x", "path": path})),
+            (
+                "/v1/load_lora_adapter",
+                json!({"lora_name": "x", "lora_path": path}),
+            ),
+        ] {
+            let reply = app.client.post(route, &body).await;
+            assert!(
+                matches!(reply.status, 400 | 404 | 422),
+                "{path:?}: {} {}",
+                reply.status,
+                reply.body
+            );
+        }
+    }
+    let files = adapter(&app);
+    for name in [
+        "",
+        ".",
+        "..",
+        "a/b",
+        "a\0b",
+        "\u{e9}t\u{e9}",
+        "a b",
+        "-a",
+        "\u{202e}a",
+    ] {
+        let reply = app.client.upload(name, &files).await;
+        assert_eq!(reply.status, 400, "{name:?}: {}", reply.body);
+    }
+    untouched(&app).await;
+}
+
+#[tokio::test]
 async fn paths_with_nothing_there() {
     let app = App::start().await;
     let reply = app.client.load_path("x", "nothing-here").await;

@@ -53,7 +53,10 @@ fn build(folder: &Path) -> bool {
 async fn a_clock_that_is_set_changes_no_answer_and_ends_nothing() {
     let folder = tempfile::tempdir().unwrap();
     if !build(folder.path()) {
-        eprintln!("skipped: there is no C compiler, cc");
+        engine::testing::say_skipped(
+            "a_clock_that_is_set_changes_no_answer_and_ends_nothing",
+            "there is no C compiler, cc",
+        );
         return;
     }
     let offset = folder.path().join("offset");

@@ -18,9 +18,9 @@ fn serve() {
 const SERVE: &str = "storage_faults::serve";
 
 /// A server whose store is a file system of 4 MiB, or nothing where that cannot be had.
-fn on_a_small_disk() -> Option<Process> {
+fn on_a_small_disk(test: &str) -> Option<Process> {
     if !Process::can_mount() {
-        eprintln!("skipped: this process may not mount a file system");
+        engine::testing::say_skipped(test, "this process may not mount a file system");
         return None;
     }
     Some(Process::start_after(SERVE, |store| {
@@ -58,7 +58,9 @@ async fn refuses_whole(process: &Process, code: &str) {
 
 #[tokio::test]
 async fn a_full_disk_refuses_what_is_new_and_serves_what_is_there() {
-    let Some(mut process) = on_a_small_disk() else {
+    let Some(mut process) =
+        on_a_small_disk("a_full_disk_refuses_what_is_new_and_serves_what_is_there")
+    else {
         return;
     };
     let files = AdapterDirectory::random(&process.base, 1);
@@ -85,7 +87,9 @@ async fn a_full_disk_refuses_what_is_new_and_serves_what_is_there() {
 
 #[tokio::test]
 async fn a_store_that_cannot_be_written_refuses_what_is_new_and_serves_what_is_there() {
-    let Some(mut process) = on_a_small_disk() else {
+    let Some(mut process) = on_a_small_disk(
+        "a_store_that_cannot_be_written_refuses_what_is_new_and_serves_what_is_there",
+    ) else {
         return;
     };
     let files = AdapterDirectory::random(&process.base, 1);

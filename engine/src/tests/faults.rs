@@ -166,7 +166,7 @@ fn a_panic_outside_of_any_request_loses_none() {
     let (engine, _folder) = engine_with(small_steps(), move |fault| {
         if let Fault::Turn = fault {
             let turn = turns.fetch_add(1, Ordering::Relaxed);
-            assert!(turn % 3 == 0, "two of three turns");
+            assert!(turn.is_multiple_of(3), "two of three turns");
         }
     });
     let answer = collect(engine.generate(greedy(&[70, 71], 6)).expect("taken"));
