@@ -54,8 +54,8 @@ impl Process {
         Self::start_after(test, |_| String::new())
     }
 
-    /// The same after commands for the shell, which get to know where the store will be. They run as root in a mount namespace of their
-    /// own.
+    /// The same after commands for the shell, which get to know where the store will be; those that begin with a mount run in a mount
+    /// namespace of their own.
     pub(crate) fn start_after(test: &'static str, before: impl Fn(&Path) -> String) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let base = BaseFile::tiny();
@@ -149,14 +149,20 @@ impl Drop for Process {
 
 fn spawn(test: &str, folder: &Path, before: &str) -> (Child, BufReader<ChildStdout>, Client) {
     let own = std::env::current_exe().unwrap();
+    let script = format!("{before}\nexec \"$@\"");
     let mut command = match before {
-        "" => Command::new(own),
-        before => {
+        "" => Command::new(&own),
+        // What is mounted is seen by the process and its children only.
+        mounts if mounts.starts_with("mount ") => {
             let mut command = Command::new("unshare");
-            let script = format!("{before}\nexec \"$@\"");
             command
                 .args(["--mount", "sh", "-euc", &script, "sh"])
-                .arg(own);
+                .arg(&own);
+            command
+        }
+        _ => {
+            let mut command = Command::new("sh");
+            command.args(["-euc", &script, "sh"]).arg(&own);
             command
         }
     };
